@@ -1,0 +1,135 @@
+// The one place that knows all slices: puts them on a gRPC server over a database.
+import { readFileSync } from "node:fs";
+import { Server, ServerCredentials } from "@grpc/grpc-js";
+import type { Logger } from "pino";
+import { withoutAuthentication, withTokens } from "./auth/tokens.js";
+import { limits, type ServeOptions } from "./config.js";
+import { Database } from "./db/database.js";
+import { inspectDurability } from "./db/durability.js";
+import { addMessage } from "./messages/add-message.js";
+import { addMessages } from "./messages/add-messages.js";
+import { getMessage } from "./messages/get-message.js";
+import { getMessages } from "./messages/get-messages.js";
+import { streamMessages } from "./messages/stream-messages.js";
+import { addAgentStore } from "./rpc/adapter.js";
+import { addHealth } from "./rpc/health.js";
+import type { Rpcs } from "./rpc/method.js";
+import { addReflection } from "./rpc/reflection.js";
+import { searchMessages } from "./search/search-messages.js";
+import { createSession } from "./sessions/create-session.js";
+import { deleteSession } from "./sessions/delete-session.js";
+import { getSession } from "./sessions/get-session.js";
+import { getSessionStats } from "./sessions/get-session-stats.js";
+import { listSessions } from "./sessions/list-sessions.js";
+import { updateSession } from "./sessions/update-session.js";
+
+const rpcs: Rpcs = {
+  createSession,
+  getSession,
+  updateSession,
+  listSessions,
+  deleteSession,
+  addMessage,
+  addMessages,
+  getMessage,
+  getMessages,
+  streamMessages,
+  searchMessages,
+  getSessionStats,
+};
+
+/** What an app needs of the options. */
+export type AppOptions = Pick<
+  ServeOptions,
+  "host" | "port" | "tlsCert" | "tlsKey" | "tokensFile" | "poolSize" | "maxMessageBytes" | "graceMs"
+>;
+
+/** A serving app. */
+export interface App {
+  /** Where it serves, for example `127.0.0.1:50051`. */
+  address: string;
+  /**
+   * Goes NOT_SERVING, ends streams, lets calls in flight finish within the grace
+   * period and closes the pool.
+   */
+  shutDown(): Promise<void>;
+}
+
+/**
+ * Serves the API over a database whose schema is current.
+ *
+ * @throws Error when the address cannot be bound or a file cannot be read
+ */
+export async function startApp(
+  databaseUrl: string,
+  options: AppOptions,
+  logger: Logger,
+): Promise<App> {
+  const authenticate = options.tokensFile ? withTokens(options.tokensFile) : withoutAuthentication;
+  const credentials = serverCredentials(options);
+  const db = new Database(databaseUrl, {
+    poolSize: options.poolSize,
+    onIdleError: (error) => logger.warn({ err: error }, "an idle database connection broke"),
+    onConnect: await inspectDurability(databaseUrl, logger),
+  });
+  const server = new Server({
+    "grpc.max_receive_message_length": limits.requestBytes,
+    "grpc.max_send_message_length": -1,
+    // A peer that is gone without a word must not hold a stream for ever.
+    "grpc.keepalive_time_ms": 30_000,
+    "grpc.keepalive_timeout_ms": 10_000,
+    "grpc.max_concurrent_streams": limits.waitingCalls,
+  });
+  const calls = addAgentStore(server, rpcs, {
+    db,
+    limits: { ...limits, messageBytes: options.maxMessageBytes },
+    logger,
+    authenticate,
+  });
+  const health = addHealth(server, databaseUrl, logger);
+  addReflection(server);
+  const shutDown = async () => {
+    await health.shutDown();
+    calls.drain();
+    const finished = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+    const grace = setTimeout(() => {
+      calls.abort();
+      server.forceShutdown();
+    }, options.graceMs);
+    await finished;
+    clearTimeout(grace);
+    await db.close();
+  };
+  try {
+    const port = await bind(server, options.host, options.port, credentials);
+    return { address: join(options.host, port), shutDown };
+  } catch (error) {
+    await shutDown();
+    throw error;
+  }
+}
+
+function serverCredentials({ tlsCert, tlsKey }: AppOptions): ServerCredentials {
+  if (!tlsCert || !tlsKey) return ServerCredentials.createInsecure();
+  return ServerCredentials.createSsl(null, [
+    { cert_chain: readFileSync(tlsCert), private_key: readFileSync(tlsKey) },
+  ]);
+}
+
+function bind(
+  server: Server,
+  host: string,
+  port: number,
+  credentials: ServerCredentials,
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.bindAsync(join(host, port), credentials, (error, bound) => {
+      if (!error) resolve(bound);
+      else reject(new Error(`cannot serve on ${join(host, port)}: ${error.message}`));
+    });
+  });
+}
+
+function join(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}

@@ -1,0 +1,62 @@
+// What an operator sets, and the fixed limits of the service.
+
+/** The options of `agentstore serve`. */
+export interface ServeOptions {
+  /** Address to bind. */
+  host: string;
+  /** Port to bind; 0 picks a free one. */
+  port: number;
+  /** Postgres to use; absent: the embedded one. */
+  databaseUrl?: string | undefined;
+  /** Where the embedded Postgres keeps its data. */
+  dataDir?: string | undefined;
+  /** False refuses to start on an old schema instead of migrating it. */
+  migrate: boolean;
+  /** PEM files of the server's certificate chain and key. */
+  tlsCert?: string | undefined;
+  tlsKey?: string | undefined;
+  /** File of accepted tokens; turns authentication on. */
+  tokensFile?: string | undefined;
+  /** Permits to bind beyond loopback without TLS and authentication. */
+  insecure: boolean;
+  /** Connections to Postgres, 1 to 1,000. */
+  poolSize: number;
+  /** Largest encoded NewMessage, in bytes. */
+  maxMessageBytes: number;
+  /** How long calls in flight may take to finish at shutdown, in milliseconds. */
+  graceMs: number;
+  /** pino's level. */
+  logLevel: string;
+}
+
+/** The limits that handlers and the transport enforce. */
+export const limits = {
+  pageSizeDefault: 100,
+  pageSizeMost: 1_000,
+  searchLimitDefault: 20,
+  /** A page ends after the message that passes this many bytes. */
+  pageBytes: 1024 * 1024,
+  batchMessages: 1_000,
+  /** Largest request that the transport accepts: 1,000 messages of an ordinary size. */
+  requestBytes: 64 * 1024 * 1024,
+  metadataBytes: 256 * 1024,
+  /** What the default recursion limit of protobuf parsers, 100, leaves to a Struct. */
+  metadataDepth: 32,
+  idCharacters: 256,
+  nameCharacters: 1_024,
+  titleCharacters: 1_000,
+  tags: 64,
+  tagCharacters: 128,
+  toolCalls: 1_000,
+  requestIdCharacters: 128,
+  queryCharacters: 10_000,
+  firstMessageCharacters: 200,
+  /** Largest token count or price of one message: sums stay far below 2^63. */
+  usageMost: 10n ** 15n,
+  /** Longest time that a unary call or one page of a stream may take. */
+  callMs: 60_000,
+  /** Calls that wait for a database connection before the server says that it is full. */
+  waitingCalls: 1_000,
+  /** How long a call waits for a database connection. */
+  acquireMs: 5_000,
+} as const;

@@ -1,0 +1,173 @@
+// The bounded pool: named statements, transactions, cancellation that reaches Postgres.
+import pg from "pg";
+import { limits } from "../config.js";
+import { fromPostgresError, overloaded } from "../errors/postgres.js";
+import { cancelQuery } from "./cancel.js";
+
+/** A prepared statement; Row is the shape of what it returns. */
+export interface Statement<Row> {
+  readonly name: string;
+  readonly text: string;
+  /** Exists for the type alone. */
+  readonly row?: Row;
+}
+
+/** Names a statement; the name is unique in the server, as Postgres prepares it under it. */
+export function statement<Row extends object>(name: string, text: string): Statement<Row> {
+  return { name, text };
+}
+
+/** Runs statements: one at a time, in the order of the calls. */
+export interface Queries {
+  /** Returns the rows of a statement; values fill $1, $2 … */
+  query<Row>(statement: Statement<Row>, values: unknown[]): Promise<Row[]>;
+}
+
+type Parser = (text: string) => unknown;
+
+// Postgres' bigint is a bigint here; all else is what pg makes of it.
+const parsers = new Map<number, Parser>([[pg.types.builtins.INT8, BigInt]]);
+const types: pg.CustomTypesConfig = {
+  getTypeParser: (oid, format): Parser =>
+    parsers.get(oid) ?? (pg.types.getTypeParser(oid, format) as Parser),
+};
+
+/** What Database tells its owner. */
+export interface DatabaseOptions {
+  /** Connections at the most. */
+  poolSize: number;
+  /** Hears of idle connections that broke. */
+  onIdleError?: (error: Error) => void;
+  /** Statement that each new connection runs first. */
+  onConnect?: string;
+}
+
+/** The service's Postgres. All methods throw RpcError for what callers can act on. */
+export class Database {
+  readonly #pool: pg.Pool;
+
+  constructor(
+    readonly url: string,
+    { poolSize, onIdleError = () => {}, onConnect }: DatabaseOptions,
+  ) {
+    this.#pool = new pg.Pool({
+      connectionString: url,
+      max: poolSize,
+      connectionTimeoutMillis: limits.acquireMs,
+      application_name: "agentstore",
+      keepAlive: true,
+      types,
+    });
+    this.#pool.on("error", onIdleError);
+    if (onConnect !== undefined) {
+      // Queries of a connection run in the order of the calls, so this one is the first.
+      this.#pool.on("connect", (client) => void client.query(onConnect).catch(onIdleError));
+    }
+  }
+
+  /**
+   * Runs one statement and returns its rows. An abort of the signal stops it in
+   * Postgres and rejects with the signal's reason.
+   */
+  query<Row>(statement: Statement<Row>, values: unknown[], signal: AbortSignal): Promise<Row[]> {
+    return this.#lease(signal, (lease) => lease.query(statement, values));
+  }
+
+  /**
+   * Runs work in one transaction (READ COMMITTED) and commits. What work throws
+   * rolls back. An abort of the signal stops the statement that runs and rolls
+   * back, until the commit has begun: from then on the call tells how it ended.
+   */
+  transaction<T>(work: (queries: Queries) => Promise<T>, signal: AbortSignal): Promise<T> {
+    return this.#lease(signal, async (lease) => {
+      await lease.query(BEGIN, []);
+      let result: T;
+      try {
+        result = await work(lease);
+        signal.throwIfAborted();
+      } catch (error) {
+        await lease.rollBack();
+        throw error;
+      }
+      await lease.client.query("COMMIT");
+      return result;
+    });
+  }
+
+  /** Closes the pool when the connections in use have been given back. */
+  async close(): Promise<void> {
+    await this.#pool.end();
+  }
+
+  async #lease<T>(signal: AbortSignal, work: (lease: Lease) => Promise<T>): Promise<T> {
+    signal.throwIfAborted();
+    if (this.#pool.waitingCount >= limits.waitingCalls) {
+      throw overloaded("too many calls wait for the database", undefined, limits.waitingCalls);
+    }
+    let lease: Lease | undefined;
+    try {
+      lease = new Lease(await this.#pool.connect(), signal);
+      return await work(lease);
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw fromPostgresError(error) ?? error;
+    } finally {
+      await lease?.end();
+    }
+  }
+}
+
+const BEGIN = statement("begin", "BEGIN");
+
+// A pooled connection in the hands of one call.
+class Lease implements Queries {
+  #running = false;
+  #cancelled: Promise<void> | undefined;
+  #discard = false;
+
+  constructor(
+    readonly client: pg.PoolClient,
+    readonly signal: AbortSignal,
+  ) {
+    // The query that is hit by a broken connection rejects too; this listener
+    // only keeps the event from ending the process.
+    client.on("error", this.#onError);
+    signal.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  readonly #onError = () => {
+    this.#discard = true;
+  };
+
+  readonly #onAbort = () => {
+    if (this.#running) this.#cancelled = cancelQuery(this.client);
+  };
+
+  async query<Row>({ name, text }: Statement<Row>, values: unknown[]): Promise<Row[]> {
+    this.signal.throwIfAborted();
+    this.#running = true;
+    try {
+      return (await this.client.query({ name, text, values })).rows as Row[];
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  /** Ends the transaction, by ending the connection if need be. */
+  async rollBack(): Promise<void> {
+    if (this.signal.aborted) {
+      this.#discard = true;
+      return;
+    }
+    await this.client.query("ROLLBACK").catch(this.#onError);
+  }
+
+  /** Gives the connection back, or ends it when its state is not known. */
+  async end(): Promise<void> {
+    this.signal.removeEventListener("abort", this.#onAbort);
+    // A cancel request on its way could hit the next caller's query.
+    await this.#cancelled;
+    this.client.off("error", this.#onError);
+    this.client.release(this.#discard || this.#cancelled !== undefined);
+  }
+}

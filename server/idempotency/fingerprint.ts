@@ -1,0 +1,25 @@
+// Tells whether two requests ask for the same thing.
+import { createHash } from "node:crypto";
+import type { CallContext } from "../rpc/call.js";
+
+/**
+ * Hashes what a write asks for: the tenant, the RPC and all fields but
+ * request_id. Keys are sorted, because other languages encode the entries of a
+ * Struct in a different order each time.
+ */
+export function fingerprint(context: CallContext, rpc: string, request: object): Buffer {
+  const text = canonicalJson([context.principal.tenant, rpc, { ...request, requestId: null }]);
+  return createHash("sha256").update(text).digest();
+}
+
+function canonicalJson(value: unknown): string {
+  if (typeof value === "bigint") return String(value);
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  if (value instanceof Date) return `"${value.getTime()}"`;
+  if (Array.isArray(value)) return `[${value.map(canonicalJson).join(",")}]`;
+  const entries = Object.entries(value as Record<string, unknown>)
+    .filter(([, inner]) => inner !== undefined)
+    .toSorted(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, inner]) => `${JSON.stringify(key)}:${canonicalJson(inner)}`);
+  return `{${entries.join(",")}}`;
+}

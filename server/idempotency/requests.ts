@@ -1,0 +1,140 @@
+// Writes that can be repeated: an answer is kept in the transaction of its write.
+
+import { limits } from "../config.js";
+import type { Queries } from "../db/database.js";
+import { fieldError, writeConflict } from "../errors/rpc-error.js";
+import type { CallContext } from "../rpc/call.js";
+import type { FieldChecks } from "../rpc/field-checks.js";
+import type { ConversationRequestRow } from "./sql.js";
+import * as sql from "./sql.js";
+
+/** A write to a session that may have been made before. */
+export interface RepeatableWrite {
+  conversationId: bigint;
+  tenant: string;
+  /** Empty when the caller gave none: then nothing is kept. */
+  requestId: string;
+  /** From fingerprint(). */
+  fingerprint: Buffer;
+}
+
+/** What is kept of a write's answer. */
+export interface KeptAnswer {
+  firstSeq?: bigint;
+  lastSeq?: bigint;
+  /** The encoded answer, where it cannot be read again from the messages. */
+  answer?: Uint8Array;
+}
+
+/**
+ * Thrown inside a transaction to roll it back and run it anew: the same request
+ * has just been answered, or what stood in its way has gone.
+ */
+export class TryAgain extends Error {}
+
+/** Checks a request_id's form. */
+export function checkRequestId(check: FieldChecks, requestId: string): void {
+  check.text("request_id", requestId, limits.requestIdCharacters);
+}
+
+/**
+ * Finds what was answered to this request before.
+ *
+ * @returns null when it is new or carries no request_id
+ * @throws REQUEST_ID_REUSED when the request_id belongs to another request
+ */
+export async function findAnswer(
+  queries: Queries,
+  { conversationId, tenant, requestId, fingerprint }: RepeatableWrite,
+): Promise<ConversationRequestRow | null> {
+  if (requestId === "") return null;
+  const [row] = await queries.query(sql.findConversationRequest, [
+    conversationId,
+    requestId,
+    tenant,
+  ]);
+  if (!row) return null;
+  assertSame(row.fingerprint, fingerprint);
+  return row;
+}
+
+/**
+ * Keeps the answer of a write, as the last step of its transaction.
+ *
+ * @throws TryAgain when the same request was committed since findAnswer
+ */
+export async function keepAnswer(
+  queries: Queries,
+  { conversationId, tenant, requestId, fingerprint }: RepeatableWrite,
+  { firstSeq, lastSeq, answer }: KeptAnswer,
+  now: Date,
+): Promise<void> {
+  if (requestId === "") return;
+  const values = [conversationId, requestId, tenant, fingerprint, firstSeq, lastSeq, answer, now];
+  const inserted = await queries.query(sql.insertConversationRequest, values);
+  if (inserted.length === 0) throw new TryAgain();
+}
+
+/** Forgets all answers of a session, with the session itself. */
+export async function forgetAnswers(queries: Queries, conversationId: bigint): Promise<void> {
+  await queries.query(sql.deleteConversationRequests, [conversationId]);
+}
+
+/** As findAnswer, for writes of a tenant; returns the encoded answer. */
+export async function findTenantAnswer(
+  context: CallContext,
+  requestId: string,
+  fingerprint: Buffer,
+): Promise<Buffer | null> {
+  if (requestId === "") return null;
+  const values = [context.principal.tenant, requestId];
+  const [row] = await context.db.query(sql.findTenantRequest, values, context.signal);
+  if (!row) return null;
+  assertSame(row.fingerprint, fingerprint);
+  return row.answer;
+}
+
+/** As keepAnswer, for writes of a tenant. */
+export async function keepTenantAnswer(
+  queries: Queries,
+  tenant: string,
+  requestId: string,
+  fingerprint: Buffer,
+  answer: Uint8Array,
+  now: Date,
+): Promise<void> {
+  if (requestId === "") return;
+  const values = [tenant, requestId, fingerprint, answer, now];
+  const inserted = await queries.query(sql.insertTenantRequest, values);
+  if (inserted.length === 0) throw new TryAgain();
+}
+
+const MOST_TRIES = 10;
+
+/**
+ * Runs a write in a transaction, and runs it anew when it throws TryAgain.
+ *
+ * @throws WRITE_CONFLICT when that did not end after ten times
+ */
+export async function repeatable<T>(
+  context: CallContext,
+  write: (queries: Queries) => Promise<T>,
+): Promise<T> {
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    try {
+      return await context.db.transaction(write, context.signal);
+    } catch (error) {
+      if (!(error instanceof TryAgain)) throw error;
+    }
+  }
+  throw writeConflict();
+}
+
+function assertSame(kept: Buffer, given: Buffer): void {
+  if (kept.equals(given)) return;
+  throw fieldError(
+    "REQUEST_ID_REUSED",
+    "request_id",
+    "was used before for another request; take a new one for each new write",
+  );
+}

@@ -1,0 +1,51 @@
+// The statements on the two tables of answers.
+import { statement } from "../db/database.js";
+
+/** What a write to a session answered. */
+export interface ConversationRequestRow {
+  fingerprint: Buffer;
+  first_seq: bigint | null;
+  last_seq: bigint | null;
+  answer: Buffer | null;
+}
+
+export const findConversationRequest = statement<ConversationRequestRow>(
+  "find_conversation_request",
+  `SELECT fingerprint, first_seq, last_seq, answer
+     FROM conversation_requests
+    WHERE conversation_id = $1 AND request_id = $2 AND tenant_id = $3`,
+);
+
+// ON CONFLICT waits for a transaction that is writing the same request_id.
+export const insertConversationRequest = statement<{ inserted: boolean }>(
+  "insert_conversation_request",
+  `INSERT INTO conversation_requests
+     (conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer, created_at)
+   VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+   ON CONFLICT DO NOTHING
+   RETURNING true AS inserted`,
+);
+
+export const deleteConversationRequests = statement<never>(
+  "delete_conversation_requests",
+  `DELETE FROM conversation_requests WHERE conversation_id = $1`,
+);
+
+/** What a CreateSession answered. */
+export interface TenantRequestRow {
+  fingerprint: Buffer;
+  answer: Buffer;
+}
+
+export const findTenantRequest = statement<TenantRequestRow>(
+  "find_tenant_request",
+  `SELECT fingerprint, answer FROM tenant_requests WHERE tenant_id = $1 AND request_id = $2`,
+);
+
+export const insertTenantRequest = statement<{ inserted: boolean }>(
+  "insert_tenant_request",
+  `INSERT INTO tenant_requests (tenant_id, request_id, fingerprint, answer, created_at)
+   VALUES ($1, $2, $3, $4, $5)
+   ON CONFLICT DO NOTHING
+   RETURNING true AS inserted`,
+);

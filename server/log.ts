@@ -1,0 +1,46 @@
+// The log: pino's JSON lines on stderr, never with content.
+import pg from "pg";
+import { destination, type Logger, pino, stdSerializers } from "pino";
+
+/** Makes the server's logger. */
+export function makeLogger(level: string): Logger {
+  return pino(
+    {
+      level,
+      base: null,
+      timestamp: () => `,"time":"${new Date().toISOString()}"`,
+      formatters: { level: (label) => ({ level: label }), log: withoutBigInts },
+      serializers: { err: describeError },
+    },
+    destination({ fd: 2, sync: true }),
+  );
+}
+
+function withoutBigInts(fields: Record<string, unknown>): Record<string, unknown> {
+  for (const [key, value] of Object.entries(fields)) {
+    if (typeof value === "bigint") fields[key] = Number(value);
+  }
+  return fields;
+}
+
+// Postgres quotes values in its messages and whole rows in its details.
+function describeError(error: unknown): unknown {
+  if (!(error instanceof Error)) return { type: typeof error };
+  if (!(error instanceof pg.DatabaseError)) return stdSerializers.err(error);
+  const { severity, code, routine, schema, table, column, constraint } = error;
+  const stack = error.stack
+    ?.split("\n")
+    .filter((line) => /^\s+at /.test(line))
+    .join("\n");
+  return {
+    type: "DatabaseError",
+    severity,
+    code,
+    routine,
+    schema,
+    table,
+    column,
+    constraint,
+    stack,
+  };
+}

@@ -1,0 +1,27 @@
+// AddMessage: one message at the end of a session.
+import type { AddMessageRequest, AddMessageResponse } from "../../gen/agentstore/v1/messages.js";
+import { fingerprint } from "../idempotency/fingerprint.js";
+import { present } from "../present.js";
+import type { UnaryRpc } from "../rpc/method.js";
+import { append } from "./append.js";
+import { checkAppend, checkMessage } from "./check-message.js";
+
+export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
+  validate(request, check, limits) {
+    checkAppend(request, check);
+    if (request.message) checkMessage("message", request.message, check, limits);
+    else check.fail("message", "is required");
+  },
+
+  async handle(request, context) {
+    const { messages, replayed } = await append(context, {
+      conversationId: request.conversationId,
+      tenant: context.principal.tenant,
+      requestId: request.requestId,
+      fingerprint: fingerprint(context, "AddMessage", request),
+      expectedLastSeq: request.expectedLastSeq,
+      messages: [present(request.message)],
+    });
+    return { message: messages[0], replayed };
+  },
+};

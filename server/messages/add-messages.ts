@@ -1,0 +1,31 @@
+// AddMessages: several messages at the end of a session, all or none.
+import type { AddMessagesRequest, AddMessagesResponse } from "../../gen/agentstore/v1/messages.js";
+import { fingerprint } from "../idempotency/fingerprint.js";
+import type { UnaryRpc } from "../rpc/method.js";
+import { append } from "./append.js";
+import { checkAppend, checkMessage } from "./check-message.js";
+
+export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
+  validate(request, check, limits) {
+    checkAppend(request, check);
+    const { messages } = request;
+    if (messages.length < 1 || messages.length > limits.batchMessages) {
+      check.fail("messages", `must be 1 to ${limits.batchMessages}, not ${messages.length}`);
+      return;
+    }
+    messages.forEach((message, index) => {
+      checkMessage(`messages[${index}]`, message, check, limits);
+    });
+  },
+
+  async handle(request, context) {
+    return await append(context, {
+      conversationId: request.conversationId,
+      tenant: context.principal.tenant,
+      requestId: request.requestId,
+      fingerprint: fingerprint(context, "AddMessages", request),
+      expectedLastSeq: request.expectedLastSeq,
+      messages: request.messages,
+    });
+  },
+};

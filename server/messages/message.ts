@@ -1,0 +1,102 @@
+// Messages between the contract and their row.
+import { AgentMessage, type NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
+import type { MessageRow } from "./sql.js";
+
+const ROLE_NAMES = {
+  [Role.SYSTEM]: "system",
+  [Role.USER]: "user",
+  [Role.ASSISTANT]: "assistant",
+  [Role.TOOL]: "tool",
+} as const;
+
+/** The role as the tables hold it. */
+export type RoleName = (typeof ROLE_NAMES)[keyof typeof ROLE_NAMES];
+
+const ROLES: Record<string, Role> = Object.fromEntries(
+  Object.entries(ROLE_NAMES).map(([role, name]) => [name, Number(role) as Role]),
+);
+
+/** The name of a valid role. */
+export function roleName(role: Role): RoleName {
+  return ROLE_NAMES[role as keyof typeof ROLE_NAMES];
+}
+
+/** Makes the AgentMessage of a row. */
+export function toAgentMessage(row: MessageRow): AgentMessage {
+  const message: AgentMessage = {
+    id: row.id,
+    conversationId: row.conversation_id,
+    role: ROLES[row.role] ?? Role.UNSPECIFIED,
+    content: row.content,
+    timestampMs: row.ts_ms ?? 0n,
+    seq: row.seq,
+    name: row.name ?? "",
+    toolCalls: row.tool_calls ?? [],
+    toolCallId: row.tool_call_id ?? "",
+    payload: row.payload ?? "",
+    payloadType: row.payload_type ?? "",
+    metadata: row.metadata ?? undefined,
+    usage:
+      row.input_tokens === null
+        ? undefined
+        : {
+            inputTokens: row.input_tokens,
+            outputTokens: row.output_tokens ?? 0n,
+            cachedTokens: row.cached_tokens ?? 0n,
+            reasoningTokens: row.reasoning_tokens ?? 0n,
+            costMicros: row.cost_micros ?? 0n,
+          },
+    revision: row.revision,
+  };
+  if (row.exact) {
+    for (const [field, text] of Object.entries(AgentMessage.decode(row.exact))) {
+      if (typeof text === "string" && text !== "") Object.assign(message, { [field]: text });
+    }
+  }
+  return message;
+}
+
+/** Makes the AgentMessage that an append answers with, once the database has placed it. */
+export function placedMessage(
+  message: NewMessage,
+  place: { id: bigint; conversationId: bigint; seq: bigint; revision: bigint; now: number },
+): AgentMessage {
+  const { now, ...key } = place;
+  return { ...message, ...key, timestampMs: message.timestampMs ?? BigInt(now) };
+}
+
+/** What a message's row holds of its text: what Postgres takes, and the exact bytes if need be. */
+export interface StoredTexts {
+  content: string;
+  name: string | null;
+  toolCallId: string | null;
+  payload: string | null;
+  payloadType: string | null;
+  /** An encoded AgentMessage of the fields that hold U+0000; null when none does. */
+  exact: Buffer | null;
+}
+
+const TEXT_FIELDS = ["content", "name", "toolCallId", "payload", "payloadType"] as const;
+
+/**
+ * Prepares a message's texts for Postgres, whose text cannot hold U+0000. Where
+ * there is one, the column has U+FFFD in its place, so that lengths agree and
+ * search works, and the exact texts are kept beside it.
+ */
+export function toStoredTexts(message: NewMessage): StoredTexts {
+  const texts: StoredTexts = {
+    content: message.content,
+    name: message.name || null,
+    toolCallId: message.toolCallId || null,
+    payload: message.payload || null,
+    payloadType: message.payloadType || null,
+    exact: null,
+  };
+  const withNul = TEXT_FIELDS.filter((field) => message[field].includes("\0"));
+  if (withNul.length === 0) return texts;
+  for (const field of withNul) texts[field] = message[field].replaceAll("\0", "\uFFFD");
+  const exact = AgentMessage.fromPartial({});
+  for (const field of withNul) exact[field] = message[field];
+  texts.exact = Buffer.from(AgentMessage.encode(exact).finish());
+  return texts;
+}

@@ -1,0 +1,86 @@
+// Puts the service's RPCs on a grpc-js server, each behind the interceptor chain.
+import type {
+  Server,
+  ServiceDefinition,
+  sendUnaryData,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import type { Logger } from "pino";
+import { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
+import type { Authenticate } from "../auth/tokens.js";
+import type { Database } from "../db/database.js";
+import { shuttingDown } from "../errors/rpc-error.js";
+import type { Call, Limits } from "./call.js";
+import type { Decode } from "./decode.js";
+import { GrpcCall, type RawStreamCall, type RawUnaryCall } from "./grpc-call.js";
+import * as interceptors from "./interceptors.js";
+import type { Rpcs, StreamRpc, UnaryRpc } from "./method.js";
+
+/** What the calls of a server share. */
+export interface ServerContext {
+  db: Database;
+  limits: Limits;
+  logger: Logger;
+  authenticate: Authenticate;
+}
+
+/** The calls in flight of one server. */
+export interface CallsInFlight {
+  /** Ends all streams with SHUTTING_DOWN, and refuses calls that come from now on. */
+  drain(): void;
+  /** Ends the unary calls too. */
+  abort(): void;
+}
+
+/**
+ * Adds the service AgentStore to a server.
+ *
+ * @returns a handle on its calls, for shutdown
+ */
+export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext): CallsInFlight {
+  const { db, limits, logger, authenticate } = context;
+  const calls = new Set<GrpcCall>();
+  let draining = false;
+  const definition: Record<string, unknown> = {};
+  const implementation: UntypedServiceImplementation = {};
+
+  for (const [key, method] of Object.entries(AgentStoreService)) {
+    const name = method.path.slice(method.path.lastIndexOf("/") + 1);
+    const rpc = rpcs[key as keyof Rpcs] as UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>;
+    const run = interceptors.chain(
+      [
+        interceptors.callId,
+        interceptors.log(logger),
+        interceptors.metrics,
+        interceptors.errors,
+        interceptors.principal(authenticate),
+        interceptors.validation(rpc, method.requestDeserialize as unknown as Decode),
+      ],
+      (call: Call) => (call as GrpcCall).answer(rpc),
+    );
+    // Requests are decoded inside the chain, where a failure gets its reason and field.
+    definition[key] = { ...method, requestDeserialize: (bytes: Buffer) => bytes };
+    implementation[key] = (raw: RawUnaryCall | RawStreamCall, respond?: sendUnaryData<unknown>) => {
+      const call = new GrpcCall(name, raw, db, limits, respond);
+      calls.add(call);
+      if (draining) call.abort(shuttingDown());
+      void run(call)
+        .then(
+          () => call.succeed(),
+          (error: unknown) => call.fail(error),
+        )
+        .finally(() => calls.delete(call));
+    };
+  }
+  server.addService(definition as unknown as ServiceDefinition, implementation);
+
+  return {
+    drain() {
+      draining = true;
+      for (const call of calls) if (call.isStream) call.abort(shuttingDown());
+    },
+    abort() {
+      for (const call of calls) call.abort(shuttingDown());
+    },
+  };
+}

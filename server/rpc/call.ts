@@ -1,0 +1,54 @@
+// One call as the interceptor chain and the handlers see it.
+import type { Metadata } from "@grpc/grpc-js";
+import type { limits } from "../config.js";
+import type { Database } from "../db/database.js";
+import type { RpcError } from "../errors/rpc-error.js";
+
+/** On whose behalf a call is made; from the credentials alone. */
+export interface Principal {
+  /** Whose data the call can see. */
+  tenant: string;
+  /** Who calls, for logs. */
+  name: string;
+}
+
+/** What handlers work with besides the request. */
+export interface CallContext {
+  /** On whose behalf. */
+  readonly principal: Principal;
+  /** Aborts when the caller goes away, the deadline passes or the server stops. */
+  readonly signal: AbortSignal;
+  /** The store. */
+  readonly db: Database;
+  /** The limits in force. */
+  readonly limits: Limits;
+  /** Adds ids, sizes and counts to the call's log line. Never content. */
+  note(fields: LogFields): void;
+}
+
+/** The fixed limits and the one that the operator sets. */
+export type Limits = typeof limits & { readonly messageBytes: number };
+
+/** What a log line may hold. */
+export type LogFields = Record<string, string | number | bigint | boolean>;
+
+/** A call on its way through the chain. */
+export interface Call extends CallContext {
+  /** The RPC's name, for example `AddMessage`. */
+  readonly method: string;
+  /** The request as it came off the wire. */
+  readonly requestBytes: Buffer;
+  /** What the caller sent beside the request. */
+  readonly metadata: Metadata;
+  /** The caller's address. */
+  readonly peer: string;
+  /** The caller's x-request-id, or one made here; tells calls apart in logs. */
+  callId: string;
+  principal: Principal;
+  /** The decoded and validated request. */
+  request: unknown;
+  /** What was noted for the log. */
+  readonly noted: LogFields;
+  /** Ends the call with this error, as soon as its handler notices. */
+  abort(reason: RpcError): void;
+}

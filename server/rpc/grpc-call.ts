@@ -1,0 +1,152 @@
+// A grpc-js call, unary or server stream, as the chain's Call.
+import {
+  Metadata,
+  type ServerUnaryCall,
+  type ServerWritableStream,
+  type sendUnaryData,
+} from "@grpc/grpc-js";
+import { everyone } from "../auth/tokens.js";
+import type { Database } from "../db/database.js";
+import { RpcError } from "../errors/rpc-error.js";
+import { toServiceError } from "../errors/status.js";
+import type { Call, Limits, LogFields, Principal } from "./call.js";
+import type { StreamRpc, UnaryRpc } from "./method.js";
+
+/** A unary call of grpc-js whose request is still bytes. */
+export type RawUnaryCall = ServerUnaryCall<Buffer, unknown>;
+
+/** A server-streaming call of grpc-js whose request is still bytes. */
+export type RawStreamCall = ServerWritableStream<Buffer, unknown>;
+
+/** One call; answer it inside the chain, then succeed or fail it. */
+export class GrpcCall implements Call {
+  readonly noted: LogFields = {};
+  callId = "";
+  principal: Principal = everyone;
+  request: unknown;
+  readonly #controller = new AbortController();
+  readonly #respond: sendUnaryData<unknown> | undefined;
+  #timer: NodeJS.Timeout | undefined;
+  #response: unknown;
+
+  /**
+   * @param raw the call
+   * @param respond grpc-js' callback of a unary call; absent for a stream
+   */
+  constructor(
+    readonly method: string,
+    readonly raw: RawUnaryCall | RawStreamCall,
+    readonly db: Database,
+    readonly limits: Limits,
+    respond?: sendUnaryData<unknown>,
+  ) {
+    this.#respond = respond;
+    raw.on("cancelled", () => this.abort(this.#cancellation()));
+    this.#startTimer();
+  }
+
+  get isStream(): boolean {
+    return this.#respond === undefined;
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  get requestBytes(): Buffer {
+    return this.raw.request;
+  }
+
+  get metadata(): Metadata {
+    return this.raw.metadata;
+  }
+
+  get peer(): string {
+    return this.raw.getPeer();
+  }
+
+  note(fields: LogFields): void {
+    Object.assign(this.noted, fields);
+  }
+
+  abort(reason: RpcError): void {
+    this.#controller.abort(reason);
+  }
+
+  /** Runs the RPC; a stream is sent page by page, as fast as the caller reads. */
+  async answer(rpc: UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>): Promise<void> {
+    this.signal.throwIfAborted();
+    const answer = rpc.handle(this.request, this);
+    if (answer instanceof Promise) {
+      this.#response = await answer;
+      return;
+    }
+    for await (const page of answer) {
+      clearTimeout(this.#timer);
+      await this.#send(page);
+      this.#startTimer();
+    }
+  }
+
+  /** Tells the caller that all went well. */
+  succeed(): void {
+    clearTimeout(this.#timer);
+    this.#sendCallId();
+    if (this.#respond) this.#respond(null, this.#response);
+    else (this.raw as RawStreamCall).end();
+  }
+
+  /** Tells the caller what went wrong. */
+  fail(error: unknown): void {
+    clearTimeout(this.#timer);
+    const known =
+      error instanceof RpcError
+        ? error
+        : new RpcError("INTERNAL", "internal error", { cause: error });
+    const serviceError = toServiceError(known);
+    this.#sendCallId();
+    if (this.#respond) this.#respond(serviceError);
+    // destroy() would leave the caller without a status.
+    else this.raw.emit("error", serviceError);
+  }
+
+  // Resolves when the page is on its way. grpc-js counts objects, not bytes, in
+  // its write buffer, so only one page is given to it at a time.
+  #send(page: unknown): Promise<void> {
+    this.#sendCallId();
+    return new Promise((resolve, reject) => {
+      const onAbort = () => reject(this.signal.reason as RpcError);
+      this.signal.throwIfAborted();
+      this.signal.addEventListener("abort", onAbort, { once: true });
+      (this.raw as RawStreamCall).write(page, () => {
+        this.signal.removeEventListener("abort", onAbort);
+        resolve();
+      });
+    });
+  }
+
+  #sendCallId(): void {
+    const metadata = new Metadata();
+    metadata.set("x-request-id", this.callId);
+    this.raw.sendMetadata(metadata);
+  }
+
+  #startTimer(): void {
+    this.#timer = setTimeout(() => this.abort(tooLong()), this.limits.callMs);
+    this.#timer.unref();
+  }
+
+  #cancellation(): RpcError {
+    const deadline = this.raw.getDeadline();
+    return Date.now() >= Number(deadline)
+      ? tooLong()
+      : new RpcError("CANCELLED", "the caller cancelled the call");
+  }
+}
+
+function tooLong(): RpcError {
+  return new RpcError(
+    "DEADLINE_EXCEEDED",
+    "the call took too long; repeat it with the same request_id and a longer deadline",
+  );
+}

@@ -1,0 +1,46 @@
+// DeleteSession: a session and all that belongs to it, for good.
+import type {
+  DeleteSessionRequest,
+  DeleteSessionResponse,
+} from "../../gen/agentstore/v1/sessions.js";
+import { fingerprint } from "../idempotency/fingerprint.js";
+import {
+  checkRequestId,
+  findAnswer,
+  forgetAnswers,
+  keepAnswer,
+  repeatable,
+} from "../idempotency/requests.js";
+import { deleteAllMessages } from "../messages/delete-all-messages.js";
+import type { UnaryRpc } from "../rpc/method.js";
+import * as sql from "./sql.js";
+
+export const deleteSession: UnaryRpc<DeleteSessionRequest, DeleteSessionResponse> = {
+  validate({ conversationId, requestId }, check) {
+    check.positive("conversation_id", conversationId);
+    checkRequestId(check, requestId);
+  },
+
+  async handle(request, context) {
+    const { conversationId, requestId } = request;
+    const write = {
+      conversationId,
+      tenant: context.principal.tenant,
+      requestId,
+      fingerprint: fingerprint(context, "DeleteSession", request),
+    };
+    context.note({ conversation_id: conversationId });
+    return await repeatable(context, async (queries) => {
+      const values = [conversationId, context.principal.tenant];
+      const [locked] = await queries.query(sql.lockSession, values);
+      const kept = await findAnswer(queries, write);
+      if (kept) return { deleted: true, replayed: true };
+      if (!locked) return { deleted: false, replayed: false };
+      await deleteAllMessages(queries, conversationId);
+      await forgetAnswers(queries, conversationId);
+      await queries.query(sql.deleteSession, [conversationId]);
+      await keepAnswer(queries, write, {}, new Date());
+      return { deleted: true, replayed: false };
+    });
+  },
+};

@@ -1,0 +1,68 @@
+// UpdateSession: the fields that a mask names.
+import {
+  AgentSession,
+  type UpdateSessionRequest,
+  type UpdateSessionResponse,
+} from "../../gen/agentstore/v1/sessions.js";
+import { sessionNotFound } from "../errors/rpc-error.js";
+import { fingerprint } from "../idempotency/fingerprint.js";
+import { checkRequestId, findAnswer, keepAnswer, repeatable } from "../idempotency/requests.js";
+import { present } from "../present.js";
+import type { UnaryRpc } from "../rpc/method.js";
+import { checkSessionFields, distinctTags, toAgentSession } from "./session.js";
+import * as sql from "./sql.js";
+
+const MASKABLE = ["title", "owner_id", "tags", "metadata", "expires_at"];
+
+export const updateSession: UnaryRpc<UpdateSessionRequest, UpdateSessionResponse> = {
+  validate({ session, updateMask, requestId }, check, limits) {
+    if (session) {
+      check.positive("session.id", session.id);
+      checkSessionFields(session, check, limits, "session.");
+    } else {
+      check.fail("session", "is required");
+    }
+    const paths = updateMask ?? [];
+    if (paths.length === 0)
+      check.fail("update_mask", `must name at least one of ${MASKABLE.join(", ")}`);
+    for (const path of paths) {
+      if (!MASKABLE.includes(path)) {
+        check.fail("update_mask", `may name only ${MASKABLE.join(", ")}`);
+        break;
+      }
+    }
+    checkRequestId(check, requestId);
+  },
+
+  async handle(request, context) {
+    const session = present(request.session);
+    const write = {
+      conversationId: session.id,
+      tenant: context.principal.tenant,
+      requestId: request.requestId,
+      fingerprint: fingerprint(context, "UpdateSession", request),
+    };
+    context.note({ conversation_id: session.id });
+    return await repeatable(context, async (queries) => {
+      const kept = await findAnswer(queries, write);
+      if (kept) return { session: AgentSession.decode(present(kept.answer)), replayed: true };
+      const now = new Date();
+      const [row] = await queries.query(sql.updateSession, [
+        session.id,
+        context.principal.tenant,
+        request.updateMask,
+        session.title,
+        session.ownerId,
+        distinctTags(session.tags),
+        session.metadata,
+        session.expiresAt,
+        now,
+      ]);
+      if (!row) throw sessionNotFound(session.id);
+      const updated = toAgentSession(row);
+      const answer = AgentSession.encode(updated).finish();
+      await keepAnswer(queries, write, { answer }, now);
+      return { session: updated, replayed: false };
+    });
+  },
+};
