@@ -17,10 +17,23 @@ export function statement<Row extends object>(name: string, text: string): State
   return { name, text };
 }
 
-/** Runs statements: one at a time, in the order of the calls. */
+/** Runs statements on one connection, in the order of the calls. */
 export interface Queries {
-  /** Returns the rows of a statement; values fill $1, $2 … */
+  /**
+   * Returns the rows of a statement; values fill $1, $2 … Statements that are
+   * not awaited one by one travel together: the connection is in pipeline mode.
+   */
   query<Row>(statement: Statement<Row>, values: unknown[]): Promise<Row[]>;
+}
+
+/** A transaction that is open. */
+export interface Transaction extends Queries {
+  /**
+   * Commits together with the statements that send() asks for, in one round trip,
+   * and returns what send() returns. From here on nothing stops the commit but a
+   * statement that fails. The transaction's last step.
+   */
+  commitWith<T>(send: () => Promise<T>): Promise<T>;
 }
 
 type Parser = (text: string) => unknown;
@@ -57,6 +70,7 @@ export class Database {
       application_name: "agentstore",
       keepAlive: true,
       types,
+      pipeline: true,
     });
     this.#pool.on("error", onIdleError);
     if (onConnect !== undefined) {
@@ -78,19 +92,20 @@ export class Database {
    * rolls back. An abort of the signal stops the statement that runs and rolls
    * back, until the commit has begun: from then on the call tells how it ended.
    */
-  transaction<T>(work: (queries: Queries) => Promise<T>, signal: AbortSignal): Promise<T> {
+  transaction<T>(work: (transaction: Transaction) => Promise<T>, signal: AbortSignal): Promise<T> {
     return this.#lease(signal, async (lease) => {
-      await lease.query(BEGIN, []);
-      let result: T;
       try {
-        result = await work(lease);
-        signal.throwIfAborted();
+        lease.begin();
+        const result = await work(lease);
+        if (!lease.committed) {
+          signal.throwIfAborted();
+          await lease.commitWith(() => Promise.resolve());
+        }
+        return result;
       } catch (error) {
         await lease.rollBack();
         throw error;
       }
-      await lease.client.query("COMMIT");
-      return result;
     });
   }
 
@@ -117,11 +132,14 @@ export class Database {
   }
 }
 
-const BEGIN = statement("begin", "BEGIN");
+const BEGIN = statement<never>("begin", "BEGIN");
 
 // A pooled connection in the hands of one call.
-class Lease implements Queries {
-  #running = false;
+class Lease implements Transaction {
+  #running = 0;
+  #committing = false;
+  committed = false;
+  #begun: Promise<void> = Promise.resolve();
   #cancelled: Promise<void> | undefined;
   #discard = false;
 
@@ -140,21 +158,50 @@ class Lease implements Queries {
   };
 
   readonly #onAbort = () => {
-    if (this.#running) this.#cancelled = cancelQuery(this.client);
+    this.#cancelled = this.#begun.then(async () => {
+      if (this.#running > 0 && !this.#committing) {
+        this.#discard = true;
+        await cancelQuery(this.client);
+      }
+    });
   };
 
+  /** Opens a transaction; BEGIN travels with the first statement. */
+  begin(): void {
+    // It must not be cancelled: the first statement would run without a transaction.
+    this.#begun = this.query(BEGIN, []).then(
+      () => {},
+      () => {},
+    );
+  }
+
   async query<Row>({ name, text }: Statement<Row>, values: unknown[]): Promise<Row[]> {
-    this.signal.throwIfAborted();
-    this.#running = true;
+    if (!this.#committing) this.signal.throwIfAborted();
+    this.#running++;
     try {
       return (await this.client.query({ name, text, values })).rows as Row[];
     } finally {
-      this.#running = false;
+      this.#running--;
     }
+  }
+
+  async commitWith<T>(send: () => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    this.#committing = true;
+    const results = send();
+    const commit = this.client.query("COMMIT");
+    // Where a statement has failed, its error says more than that of the commit.
+    const [sent, { command }] = await Promise.allSettled([results, commit]).then(() =>
+      Promise.all([results, commit]),
+    );
+    if (command !== "COMMIT") throw new Error("the transaction was not committed");
+    this.committed = true;
+    return sent;
   }
 
   /** Ends the transaction, by ending the connection if need be. */
   async rollBack(): Promise<void> {
+    if (this.#committing) return;
     if (this.signal.aborted) {
       this.#discard = true;
       return;
@@ -168,6 +215,6 @@ class Lease implements Queries {
     // A cancel request on its way could hit the next caller's query.
     await this.#cancelled;
     this.client.off("error", this.#onError);
-    this.client.release(this.#discard || this.#cancelled !== undefined);
+    this.client.release(this.#discard);
   }
 }

@@ -7,8 +7,9 @@ import {
 } from "@grpc/grpc-js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
-import { RpcError } from "../errors/rpc-error.js";
+import { RpcError, tooLong } from "../errors/rpc-error.js";
 import { toServiceError } from "../errors/status.js";
+import type { AppendQueue } from "../messages/append-queue.js";
 import type { Call, Limits, LogFields, Principal } from "./call.js";
 import type { StreamRpc, UnaryRpc } from "./method.js";
 
@@ -37,6 +38,7 @@ export class GrpcCall implements Call {
     readonly method: string,
     readonly raw: RawUnaryCall | RawStreamCall,
     readonly db: Database,
+    readonly appends: AppendQueue,
     readonly limits: Limits,
     respond?: sendUnaryData<unknown>,
   ) {
@@ -142,11 +144,4 @@ export class GrpcCall implements Call {
       ? tooLong()
       : new RpcError("CANCELLED", "the caller cancelled the call");
   }
-}
-
-function tooLong(): RpcError {
-  return new RpcError(
-    "DEADLINE_EXCEEDED",
-    "the call took too long; repeat it with the same request_id and a longer deadline",
-  );
 }
