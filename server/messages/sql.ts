@@ -82,7 +82,7 @@ export const advanceSession = statement<{ last_seq: bigint; revision: bigint }>(
           first_message_ms = least(first_message_ms, $14),
           last_message_ms = greatest(last_message_ms, $15),
           first_message = CASE WHEN last_seq = 0 THEN $16 ELSE first_message END,
-          updated_at = $17
+          updated_at = greatest(updated_at, $17)
     WHERE id = $1 AND tenant_id = $2
       AND ($18::bigint IS NULL OR last_seq = $18)
       AND NOT EXISTS (
