@@ -127,7 +127,7 @@ BEGIN
       WHEN base.typcategory = 'S'
       THEN format('agentstore_object(nullif(btrim(%s::text), '''')::jsonb)', v) END;
   END IF;
-  IF base.oid = target::regtype THEN
+  IF base.oid = target::regtype AND target <> 'text[]' THEN
     RETURN v || '::' || target;
   END IF;
   RETURN CASE target
@@ -301,8 +301,8 @@ BEGIN
         ('conversation_messages', 'cost_micros', 'bigint', NULL, NULL, ''),
         ('conversation_messages', 'revision', 'bigint', NULL, NULL, 'own'),
         ('conversation_messages', 'exact', 'bytea', NULL, NULL, 'own')
-      ) AS s (tab, col, type, fallback, blank, kind)
-      WHERE to_regclass(s.tab) = tab
+      ) AS s (place, col, type, fallback, blank, kind)
+      WHERE to_regclass(s.place) = tab
     LOOP
       known := known || shape.col;
       value := format('%I', shape.col);
@@ -335,7 +335,7 @@ BEGIN
           expression := format('coalesce(%s, %s)', expression, shape.blank);
         END IF;
         BEGIN
-          IF have.atttypid = shape.type::regtype AND shape.type NOT IN ('json', 'jsonb') THEN
+          IF have.atttypid = shape.type::regtype AND shape.type NOT IN ('json', 'jsonb', 'text[]') THEN
             EXECUTE format('SELECT %L AND EXISTS (SELECT FROM %s WHERE %s IS NULL)',
                            shape.blank IS NOT NULL AND NOT have.attnotnull, tab, value) INTO differs;
           ELSE
@@ -450,7 +450,9 @@ CREATE TABLE IF NOT EXISTS conversations (
 );
 
 CREATE INDEX conversations_by_activity
-  ON conversations (tenant_id, model_id, last_message_ms DESC NULLS LAST, id DESC);
+  ON conversations (
+    tenant_id, model_id, (coalesce(last_message_ms, -9223372036854775808)) DESC, id DESC
+  );
 
 CREATE TABLE IF NOT EXISTS conversation_messages (
   id bigserial NOT NULL,
@@ -480,6 +482,7 @@ CREATE TABLE IF NOT EXISTS conversation_messages (
 CREATE TABLE conversation_requests (
   conversation_id bigint NOT NULL,
   request_id text NOT NULL,
+  tenant_id text NOT NULL,
   fingerprint bytea NOT NULL,
   first_seq bigint,
   last_seq bigint,

@@ -15,6 +15,7 @@ import { streamMessages } from "./messages/stream-messages.js";
 import { addAgentStore } from "./rpc/adapter.js";
 import { addHealth } from "./rpc/health.js";
 import type { Rpcs } from "./rpc/method.js";
+import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
 import { searchMessages } from "./search/search-messages.js";
 import { createSession } from "./sessions/create-session.js";
@@ -74,6 +75,7 @@ export async function startApp(
     onConnect: await inspectDurability(databaseUrl, logger),
   });
   const server = new Server({
+    interceptors: [oneMessage],
     "grpc.max_receive_message_length": limits.requestBytes,
     "grpc.max_send_message_length": -1,
     // A peer that is gone without a word must not hold a stream for ever.

@@ -2,8 +2,10 @@
 import { execFile } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import {
+  accessSync,
   chmodSync,
   chownSync,
+  constants,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -12,7 +14,7 @@ import {
 } from "node:fs";
 import { lchown, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import { type PostgresBinaries, postgresEnvironment } from "./embedded-binaries.js";
 import { EmbeddedPostgresError } from "./embedded-error.js";
@@ -32,31 +34,34 @@ const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
 const OUR_ENTRIES = /^(postgres(\.init-.*)?|run|binaries|postgres\.log(\.1)?)$/;
 
 /**
- * Makes the data directory if it is not there and checks that `user` (undefined: the current user)
- * can work in it.
+ * Makes the data directory if it is not there; nobody else can look into one that is made here.
  *
- * @throws EmbeddedPostgresError when it cannot
+ * @throws EmbeddedPostgresError when it cannot be made
  */
-export async function prepareDataDir(dataDir: string, user: SystemUser | undefined): Promise<void> {
+export function makeDataDir(dataDir: string): void {
   try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    mkdirSync(dirname(dataDir), { recursive: true });
+    if (!existsSync(dataDir)) mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    if (!statSync(dataDir).isDirectory()) throw new Error("it is a file");
   } catch (error) {
     throw new EmbeddedPostgresError(
-      `The data directory ${dataDir} cannot be created: ${(error as Error).message}`,
+      `The data directory ${dataDir} cannot be made: ${(error as Error).message}`,
     );
   }
-  const { uid } = statSync(dataDir);
+}
+
+/**
+ * Checks that `user` (undefined: the current user) can work in the data directory, and gives it to
+ * that user where it holds nothing but what this service puts there.
+ *
+ * @throws EmbeddedPostgresError when that user cannot
+ */
+export async function prepareDataDir(dataDir: string, user: SystemUser | undefined): Promise<void> {
   if (user === undefined) {
-    const cluster = statSync(join(dataDir, "postgres"), { throwIfNoEntry: false });
-    const owner = cluster?.uid ?? uid;
-    if (owner !== process.getuid?.()) {
-      throw new EmbeddedPostgresError(
-        `The data directory ${dataDir} belongs to another user (uid ${owner}); it was probably ` +
-          "made by root. Start the server as that user or as root, or give it another data directory.",
-      );
-    }
+    requireOwn(dataDir);
     return;
   }
+  const { uid } = statSync(dataDir);
   if (uid === 0 && (await readdir(dataDir)).every((name) => OUR_ENTRIES.test(name))) {
     chownSync(dataDir, user.uid, user.gid);
   }
@@ -68,6 +73,22 @@ export async function prepareDataDir(dataDir: string, user: SystemUser | undefin
         `/var/lib/agentstore), or let that user in: chmod o+x ${blocked}`,
     );
   }
+}
+
+/** Checks that the current user, an ordinary one, can work in the data directory. */
+function requireOwn(dataDir: string): void {
+  let owner = statSync(dataDir).uid;
+  try {
+    accessSync(dataDir, constants.R_OK | constants.W_OK | constants.X_OK);
+    owner = statSync(join(dataDir, "postgres"), { throwIfNoEntry: false })?.uid ?? -1;
+    if (owner === -1 || owner === process.getuid?.()) return;
+  } catch {
+    // The owner of the directory itself is the one to name.
+  }
+  throw new EmbeddedPostgresError(
+    `The data directory ${dataDir} belongs to another user (uid ${owner}); perhaps root has started ` +
+      "a server there. Start this one as that user or as root, or give it another data directory.",
+  );
 }
 
 /**

@@ -76,7 +76,7 @@ export async function spawnPostmaster(options: PostmasterOptions): Promise<Postm
     process.off("exit", stopWithUs);
     return {
       reason: signal === null ? `exit code ${code}` : `signal ${signal}`,
-      log: await readFrom(options.logFile, logStart),
+      log: await readFrom(options.logFile, logStart).catch(() => ""),
     };
   });
   return {
@@ -104,9 +104,12 @@ async function readFrom(path: string, start: number): Promise<string> {
   }
 }
 
+const POLL_MS = 20;
+
 /** What a running Postgres has written into its cluster about itself. */
 export interface PostmasterFile {
   pid: number;
+  /** Empty while Postgres has not opened its socket yet. */
   socketDir: string;
 }
 
@@ -167,7 +170,7 @@ export async function stopForeignPostmaster(
       immediate = true;
       process.kill(pid, "SIGQUIT");
     }
-    await sleep(20);
+    await sleep(POLL_MS);
   }
 }
 
@@ -185,30 +188,35 @@ const PASSING = new Set([
 /**
  * Connects as soon as Postgres accepts connections: recovery after a crash may take its time.
  *
- * @param goOn asked before each attempt; false ends the waiting
- * @returns the connection, or undefined when `goOn` said no
+ * @param socketDir asked before each attempt: the directory of the socket, "" while it is not known
+ *   yet, undefined to end the waiting
+ * @returns the connection, or undefined when the waiting was ended
  */
 export async function connectWhenReady(
-  socketDir: string,
-  database: string,
-  goOn: () => boolean,
+  socketDir: () => string | undefined,
 ): Promise<pg.Client | undefined> {
-  while (goOn()) {
-    const client = new pg.Client({
-      connectionString: socketUrl(socketDir, database),
-      application_name: `agentstore owner ${process.pid}`,
-    });
-    // A connection that breaks says so on "end" too; unheard, "error" would end the process.
-    client.on("error", () => {});
-    try {
-      await client.connect();
-      return client;
-    } catch (error) {
-      await client.end().catch(() => {});
-      const { code, message } = error as NodeJS.ErrnoException;
-      if (!PASSING.has(code ?? "") && !message.includes("terminated unexpectedly")) throw error;
-    }
-    await sleep(20);
+  for (let place = socketDir(); place !== undefined; place = socketDir()) {
+    const client = place === "" ? undefined : await tryToConnect(place);
+    if (client !== undefined) return client;
+    await sleep(POLL_MS);
   }
   return undefined;
+}
+
+async function tryToConnect(socketDir: string): Promise<pg.Client | undefined> {
+  const client = new pg.Client({
+    connectionString: socketUrl(socketDir, "postgres"),
+    application_name: `agentstore owner ${process.pid}`,
+  });
+  // A connection that breaks says so on "end" too; unheard, "error" would end the process.
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    return client;
+  } catch (error) {
+    await client.end().catch(() => {});
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (PASSING.has(code ?? "") || message.includes("terminated unexpectedly")) return undefined;
+    throw error;
+  }
 }

@@ -10,6 +10,7 @@ import { findBinaries, removeOldCopies } from "./embedded-binaries.js";
 import {
   ensureCluster,
   ensureSocketDir,
+  makeDataDir,
   OWNER,
   prepareDataDir,
   removeHalfMadeClusters,
@@ -73,6 +74,7 @@ export async function startEmbeddedPostgres(
   options: EmbeddedPostgresOptions,
 ): Promise<EmbeddedPostgres> {
   const wanted = resolve(options.dataDir);
+  makeDataDir(wanted);
   const user = postgresUser(join(wanted, "postgres"));
   await prepareDataDir(wanted, user);
   const dataDir = realpathSync(wanted);
@@ -195,7 +197,7 @@ class Supervisor {
           );
         }
       }
-      this.#log.info({ pid: this.pid() }, "Postgres is up again");
+      if (end !== undefined) this.#log.info({ pid: this.pid() }, "Postgres is up again");
     }
   }
 
@@ -227,10 +229,8 @@ class Supervisor {
         this.#postmaster = await spawnPostmaster(this.#options);
       }
       const postmaster = this.#postmaster;
-      const client = await connectWhenReady(
-        this.#options.socketDir,
-        "postgres",
-        () => postmaster.alive() && !this.#stopping.signal.aborted,
+      const client = await connectWhenReady(() =>
+        postmaster.alive() && !this.#stopping.signal.aborted ? this.#options.socketDir : undefined,
       );
       if (client !== undefined) {
         if (await takeOwnership(client)) return client;
@@ -254,11 +254,10 @@ class Supervisor {
       { pid: running.pid },
       "found a running Postgres; asking whether it has an owner",
     );
-    const client = await connectWhenReady(
-      running.socketDir,
-      "postgres",
-      () => runningPostmaster(cluster)?.pid === running.pid && !this.#stopping.signal.aborted,
-    );
+    const client = await connectWhenReady(() => {
+      const now = this.#stopping.signal.aborted ? undefined : runningPostmaster(cluster);
+      return now?.pid === running.pid ? now.socketDir : undefined;
+    });
     if (client === undefined) return;
     if (!(await takeOwnership(client))) {
       await client.end();

@@ -105,7 +105,7 @@ export const advanceSessions = statement<never>(
           first_message_ms = least(c.first_message_ms, d.first_ms),
           last_message_ms = greatest(c.last_message_ms, d.last_ms),
           first_message = CASE WHEN c.last_seq = 0 THEN d.first_message ELSE c.first_message END,
-          updated_at = $16
+          updated_at = greatest(c.updated_at, $16)
      FROM unnest(
        $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
        $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],

@@ -59,7 +59,7 @@ export const updateSession = statement<SessionRow>(
           metadata = CASE WHEN 'metadata' = ANY ($3) THEN $7 ELSE metadata END,
           expires_at = CASE WHEN 'expires_at' = ANY ($3) THEN $8 ELSE expires_at END,
           revision = revision + 1,
-          updated_at = $9
+          updated_at = greatest(updated_at, $9)
     WHERE id = $1 AND tenant_id = $2
     RETURNING ${SESSION}`,
 );

@@ -213,7 +213,8 @@ export const AgentStoreService = {
    * Streams a session's messages, one page in each response. The stream ends
    * with the message that was the session's last when the call began. A reader
    * that is cut off resumes after the last page that it saw: `after_seq` (or
-   * `before_seq` when reading newest first) = that page's last_seq.
+   * `before_seq` when reading newest first) = that page's last_seq, and `last_n`,
+   * where it was given, less the messages already seen.
    *
    * Errors: INVALID_FIELD, SESSION_NOT_FOUND; SHUTTING_DOWN and
    * DATABASE_UNAVAILABLE in mid-stream, after which the reader resumes.
@@ -333,7 +334,8 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * Streams a session's messages, one page in each response. The stream ends
    * with the message that was the session's last when the call began. A reader
    * that is cut off resumes after the last page that it saw: `after_seq` (or
-   * `before_seq` when reading newest first) = that page's last_seq.
+   * `before_seq` when reading newest first) = that page's last_seq, and `last_n`,
+   * where it was given, less the messages already seen.
    *
    * Errors: INVALID_FIELD, SESSION_NOT_FOUND; SHUTTING_DOWN and
    * DATABASE_UNAVAILABLE in mid-stream, after which the reader resumes.
@@ -549,7 +551,8 @@ export interface AgentStoreClient extends Client {
    * Streams a session's messages, one page in each response. The stream ends
    * with the message that was the session's last when the call began. A reader
    * that is cut off resumes after the last page that it saw: `after_seq` (or
-   * `before_seq` when reading newest first) = that page's last_seq.
+   * `before_seq` when reading newest first) = that page's last_seq, and `last_n`,
+   * where it was given, less the messages already seen.
    *
    * Errors: INVALID_FIELD, SESSION_NOT_FOUND; SHUTTING_DOWN and
    * DATABASE_UNAVAILABLE in mid-stream, after which the reader resumes.

@@ -9,7 +9,9 @@
 /**
  * Why a call failed. The `reason` of the `google.rpc.ErrorInfo` that every error
  * carries is the name of one of these values without its `ERROR_REASON_`
- * prefix; its `domain` is `agentstore`.
+ * prefix; its `domain` is `agentstore`. What the gRPC transport itself refuses
+ * (a request of more than 64 MiB, an unknown method, bad compression, a deadline
+ * that passes before the service answers) has a code and a text only.
  */
 export const ErrorReason = {
   /** UNSPECIFIED - Never sent. */

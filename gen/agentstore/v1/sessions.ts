@@ -129,7 +129,8 @@ export interface SessionSummary {
     | undefined;
   /**
    * The content of the message with seq 1, cut to its first 200 characters
-   * (Unicode code points); absent when the session has no messages.
+   * (Unicode code points), with U+FFFD in the place of U+0000; absent when the
+   * session has no messages.
    */
   firstMessage?: string | undefined;
 }

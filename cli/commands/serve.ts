@@ -1,0 +1,103 @@
+// `agentstore serve`: runs the server.
+import { Command, Option } from "commander";
+import { UsageError } from "../errors.js";
+import { integer, required } from "../options.js";
+import { addDatabaseOptions, chooseDatabase, type DatabaseFlags } from "./database-options.js";
+
+interface ServeFlags extends DatabaseFlags {
+  host: string;
+  port: number;
+  migrate: boolean;
+  tlsCert?: string;
+  tlsKey?: string;
+  tokens?: string;
+  insecure?: boolean;
+  poolSize: number;
+  maxMessageBytes: number;
+  graceSeconds: number;
+  logLevel: string;
+}
+
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** Defines the command. */
+export function serveCommand(): Command {
+  const command = new Command("serve")
+    .summary("run the server")
+    .description(
+      "Serves gRPC over a Postgres database: the one of --database-url, or one of its own that it " +
+        "keeps in --data-dir. Stops cleanly on SIGTERM and Ctrl-C.",
+    )
+    .option("--host <address>", "the address to serve on", required, "127.0.0.1")
+    .option(
+      "--port <number>",
+      "the port to serve on; 0 picks a free one",
+      integer(0, 65535),
+      50051,
+    );
+  return addDatabaseOptions(command)
+    .option("--no-migrate", "refuse to start on an old schema instead of migrating it")
+    .option("--tls-cert <file>", "PEM file of the certificate chain; turns TLS on", required)
+    .option("--tls-key <file>", "PEM file of the certificate's key", required)
+    .addOption(
+      new Option(
+        "--tokens <file>",
+        "file of accepted tokens, lines of TENANT PRINCIPAL SHA256; turns authentication on",
+      )
+        .env("AGENTSTORE_TOKENS_FILE")
+        .argParser(required),
+    )
+    .option("--insecure", "permit other addresses than loopback without TLS and authentication")
+    .option("--pool-size <number>", "connections to Postgres, 1 to 1000", integer(1, 1000), 16)
+    .option(
+      "--max-message-bytes <number>",
+      "the largest message to accept, encoded, 1 KiB to 64 MiB",
+      integer(KIB, 64 * MIB),
+      4 * MIB,
+    )
+    .option(
+      "--grace-seconds <number>",
+      "how long calls may take to finish when the server stops, 0 to 3600",
+      integer(0, 3600),
+      10,
+    )
+    .addOption(
+      new Option("--log-level <level>", "what to log, as JSON on stderr")
+        .choices(LOG_LEVELS)
+        .default("info"),
+    )
+    .addHelpText(
+      "after",
+      `
+Examples:
+  agentstore serve                                    with a Postgres of its own
+  agentstore serve --database-url postgres://app@db/agents --port 8443 \\
+    --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --tokens tokens.txt
+
+Environment:
+  DATABASE_URL            as --database-url
+  AGENTSTORE_TOKENS_FILE  as --tokens`,
+    )
+    .action(async (flags: ServeFlags) => {
+      if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
+        throw new UsageError("--tls-cert and --tls-key are needed together");
+      }
+      const { serve } = await import("../../server/main.js");
+      await serve({
+        host: flags.host,
+        port: flags.port,
+        ...chooseDatabase(flags),
+        migrate: flags.migrate,
+        tlsCert: flags.tlsCert,
+        tlsKey: flags.tlsKey,
+        tokensFile: flags.tokens,
+        insecure: flags.insecure ?? false,
+        poolSize: flags.poolSize,
+        maxMessageBytes: flags.maxMessageBytes,
+        graceMs: flags.graceSeconds * 1000,
+        logLevel: flags.logLevel,
+      });
+    });
+}
