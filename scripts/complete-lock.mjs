@@ -6,6 +6,7 @@ const FILE = new URL("../package-lock.json", import.meta.url);
 const SYSTEMS = new Set(
   "aix android darwin freebsd linux netbsd openbsd openharmony sunos win32".split(" "),
 );
+/** @type {Record<string, string>} */
 const PROCESSORS = {
   aarch64: "arm64",
   arm: "arm",
@@ -23,7 +24,21 @@ const PROCESSORS = {
   x64: "x64",
 };
 
-const lock = JSON.parse(readFileSync(FILE, "utf8"));
+/**
+ * @typedef {object} Entry
+ * @property {string} [version]
+ * @property {string} [license]
+ * @property {boolean} [dev]
+ * @property {boolean} [optional]
+ * @property {string[]} [cpu]
+ * @property {string[]} [libc]
+ * @property {string[]} [os]
+ * @property {Record<string, string>} [optionalDependencies]
+ */
+
+const lock = /** @type {{ packages: Record<string, Entry> }} */ (
+  JSON.parse(readFileSync(FILE, "utf8"))
+);
 const added = [];
 for (const [place, entry] of Object.entries(lock.packages)) {
   for (const [name, version] of Object.entries(entry.optionalDependencies ?? {})) {
@@ -39,23 +54,27 @@ lock.packages = Object.fromEntries(sorted);
 writeFileSync(FILE, `${JSON.stringify(lock, null, 2)}\n`);
 console.log(added.length === 0 ? "the lock was complete" : `added ${added.join(", ")}`);
 
-// Such packages are named after their platform: @biomejs/cli-linux-x64-musl.
-function platformEntry(name, version, { dev, license }) {
+/**
+ * Makes the entry of a package that is named after its platform, such as
+ * `@biomejs/cli-linux-x64-musl`.
+ *
+ * @param {string} name the package
+ * @param {string} version its exact version
+ * @param {Entry} parent the entry of the package that names it
+ * @returns {Entry}
+ */
+function platformEntry(name, version, parent) {
   const words = name.split(/[-/]/);
   const os = words.filter((word) => SYSTEMS.has(word));
-  const cpu = [...new Set(words.map((word) => PROCESSORS[word]).filter(Boolean))];
-  const libc = words.some((word) => word.startsWith("musl"))
-    ? ["musl"]
-    : words.some((word) => word.startsWith("gnu"))
-      ? ["glibc"]
-      : [];
-  return {
-    version,
-    ...(cpu.length > 0 && { cpu }),
-    ...(dev && { dev }),
-    ...(libc.length > 0 && { libc }),
-    license,
-    optional: true,
-    ...(os.length > 0 && { os }),
-  };
+  const cpu = [...new Set(words.flatMap((word) => PROCESSORS[word] ?? []))];
+  /** @type {Entry} */
+  const entry = { version };
+  if (cpu.length > 0) entry.cpu = cpu;
+  if (parent.dev) entry.dev = true;
+  if (words.some((word) => word.startsWith("musl"))) entry.libc = ["musl"];
+  else if (words.some((word) => word.startsWith("gnu"))) entry.libc = ["glibc"];
+  if (parent.license !== undefined) entry.license = parent.license;
+  entry.optional = true;
+  if (os.length > 0) entry.os = os;
+  return entry;
 }

@@ -3,15 +3,13 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { fail, root, succeeds } from "./run.mjs";
+import { generate } from "./generate.mjs";
+import { fail, root } from "./run.mjs";
 
 const scratch = mkdtempSync(path.join(tmpdir(), "agentstore-gen-"));
 process.on("exit", () => rmSync(scratch, { recursive: true }));
 
-const image = path.join(scratch, "gen", "agentstore.binpb");
-if (!succeeds("buf", ["generate", "-o", scratch]) || !succeeds("buf", ["build", "-o", image])) {
-  fail("proto/ does not generate.");
-}
+if (!generate(scratch)) fail("proto/ does not generate.");
 const differences = compare(path.join(root, "gen"), path.join(scratch, "gen"));
 if (differences.length > 0) {
   fail("gen/ is stale; run `npm run gen` and commit the result:", ...differences);

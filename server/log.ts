@@ -28,10 +28,11 @@ function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return { type: typeof error };
   if (!(error instanceof pg.DatabaseError)) return stdSerializers.err(error);
   const { severity, code, routine, schema, table, column, constraint } = error;
-  const stack = error.stack
-    ?.split("\n")
-    .filter((line) => /^\s+at /.test(line))
-    .join("\n");
+  // The stack begins with the message, whose lines may look like anything.
+  const { message, stack: all = "" } = error;
+  const stack = all.includes(message)
+    ? all.slice(all.indexOf(message) + message.length).trimStart()
+    : "";
   return {
     type: "DatabaseError",
     severity,

@@ -1,10 +1,14 @@
 // Asks Postgres to stop the query that a connection is running.
 import net from "node:net";
-import type { PoolClient } from "pg";
+import type { ClientBase } from "pg";
 
 const CANCEL_REQUEST_CODE = 80_877_102;
 
+/** How long Postgres may take to answer a CancelRequest, in milliseconds. */
+export const CANCEL_PATIENCE_MS = 5_000;
+
 interface ClientInternals {
+  connection: { stream: net.Socket };
   host: string;
   port: number;
   processID: number | null;
@@ -19,7 +23,7 @@ interface ClientInternals {
  * Unlike pg_cancel_backend, this needs no free connection and works through
  * PgBouncer.
  */
-export function cancelQuery(client: PoolClient): Promise<void> {
+export function cancelQuery(client: ClientBase): Promise<void> {
   const { host, port, processID, secretKey } = client as unknown as ClientInternals;
   if (processID === null || secretKey === null) return Promise.resolve();
   const request = Buffer.alloc(16);
@@ -31,10 +35,18 @@ export function cancelQuery(client: PoolClient): Promise<void> {
     const socket = host.startsWith("/")
       ? net.connect(`${host}/.s.PGSQL.${port}`)
       : net.connect(port, host);
-    socket.setTimeout(5_000, () => socket.destroy());
+    socket.setTimeout(CANCEL_PATIENCE_MS, () => socket.destroy());
     socket.on("error", () => {});
     socket.on("close", () => resolve());
     socket.on("connect", () => socket.end(request));
     socket.resume();
   });
+}
+
+/**
+ * Breaks a connection without a goodbye, which a peer that has gone silent would never answer.
+ * What it runs rejects at once.
+ */
+export function breakConnection(client: ClientBase): void {
+  (client as unknown as ClientInternals).connection.stream.destroy();
 }

@@ -2,7 +2,7 @@
 import pg from "pg";
 import { limits } from "../config.js";
 import { fromPostgresError, overloaded } from "../errors/postgres.js";
-import { cancelQuery } from "./cancel.js";
+import { breakConnection, CANCEL_PATIENCE_MS, cancelQuery } from "./cancel.js";
 
 /** A prepared statement; Row is the shape of what it returns. */
 export interface Statement<Row> {
@@ -58,6 +58,7 @@ export interface DatabaseOptions {
 /** The service's Postgres. All methods throw RpcError for what callers can act on. */
 export class Database {
   readonly #pool: pg.Pool;
+  readonly #clients = new Set<pg.PoolClient>();
 
   constructor(
     readonly url: string,
@@ -73,6 +74,10 @@ export class Database {
       pipeline: true,
     });
     this.#pool.on("error", onIdleError);
+    this.#pool.on("connect", (client) => {
+      this.#clients.add(client);
+      client.once("end", () => this.#clients.delete(client));
+    });
     if (onConnect !== undefined) {
       // Queries of a connection run in the order of the calls, so this one is the first.
       this.#pool.on("connect", (client) => void client.query(onConnect).catch(onIdleError));
@@ -111,6 +116,11 @@ export class Database {
 
   /** Closes the pool when the connections in use have been given back. */
   async close(): Promise<void> {
+    // Connections that do not answer the goodbye must not keep the process.
+    const impatience = setTimeout(() => {
+      for (const client of this.#clients) breakConnection(client);
+    }, CANCEL_PATIENCE_MS);
+    impatience.unref();
     await this.#pool.end();
   }
 
@@ -142,6 +152,7 @@ class Lease implements Transaction {
   #begun: Promise<void> = Promise.resolve();
   #cancelled: Promise<void> | undefined;
   #discard = false;
+  #impatience: NodeJS.Timeout | undefined;
 
   constructor(
     readonly client: pg.PoolClient,
@@ -164,6 +175,12 @@ class Lease implements Transaction {
         await cancelQuery(this.client);
       }
     });
+    // A peer that has gone silent ends no query, and must not hold a place in the pool for ever. A
+    // commit that is broken off here still happens in Postgres; it is only not told.
+    this.#impatience = setTimeout(() => {
+      this.#discard = true;
+      breakConnection(this.client);
+    }, CANCEL_PATIENCE_MS);
   };
 
   /** Opens a transaction; BEGIN travels with the first statement. */
@@ -212,6 +229,7 @@ class Lease implements Transaction {
   /** Gives the connection back, or ends it when its state is not known. */
   async end(): Promise<void> {
     this.signal.removeEventListener("abort", this.#onAbort);
+    clearTimeout(this.#impatience);
     // A cancel request on its way could hit the next caller's query.
     await this.#cancelled;
     this.client.off("error", this.#onError);

@@ -28,7 +28,7 @@ export const PORT = 5432;
 
 /** What a kernel takes as the path of a Unix socket, in bytes. */
 const SOCKET_PATH_BYTES = process.platform === "darwin" ? 103 : 107;
-const SOCKET_NAME = `.s.PGSQL.${PORT}`;
+export const SOCKET_NAME = `.s.PGSQL.${PORT}`;
 const LOG_LIMIT_BYTES = 10 * 1024 * 1024;
 /** Everything that a data directory holds; one that holds nothing else is ours. */
 const OUR_ENTRIES = /^(postgres(\.init-.*)?|run|binaries|postgres\.log(\.1)?)$/;
@@ -156,9 +156,15 @@ async function initdb(
       await run(
         binaries.initdb,
         [
-          ...["-D", directory, "-U", OWNER, "--auth=trust", "--encoding=UTF8"],
-          ...["--locale-provider=builtin", "--builtin-locale=C.UTF-8", `--locale=${locale}`],
-          ...["--lc-messages=C", "--no-instructions"],
+          `--pgdata=${directory}`,
+          `--username=${OWNER}`,
+          "--auth=trust",
+          "--encoding=UTF8",
+          "--locale-provider=builtin",
+          "--builtin-locale=C.UTF-8",
+          `--locale=${locale}`,
+          "--lc-messages=C",
+          "--no-instructions",
         ],
         { ...identity, cwd: "/", env: postgresEnvironment },
       );

@@ -61,16 +61,26 @@ export async function showOwner(socketDir: string): Promise<Server> {
   return server.unref();
 }
 
-/** Tries for a moment to get the lock of ownership on this connection, which then keeps it. */
-export async function takeOwnership(client: pg.Client): Promise<boolean> {
+/**
+ * Tries for a moment to get the lock of ownership on this connection, which then keeps it.
+ *
+ * @returns whether it did; undefined when the connection broke meanwhile
+ */
+export async function takeOwnership(client: pg.Client): Promise<boolean | undefined> {
   const deadline = Date.now() + LOCK_PATIENCE_MS;
-  for (;;) {
-    const { rows } = await client.query<{ taken: boolean }>(
-      "SELECT pg_try_advisory_lock($1::bigint) AS taken",
-      [LOCK],
-    );
-    if (rows[0]?.taken === true) return true;
-    if (Date.now() > deadline) return false;
-    await sleep(50);
+  try {
+    for (;;) {
+      const { rows } = await client.query<{ taken: boolean }>(
+        "SELECT pg_try_advisory_lock($1::bigint) AS taken",
+        [LOCK],
+      );
+      if (rows[0]?.taken === true) return true;
+      if (Date.now() > deadline) return false;
+      await sleep(50);
+    }
+  } catch {
+    // The statement itself cannot fail: Postgres has ended, or ended this session.
+    await client.end().catch(() => {});
+    return undefined;
   }
 }

@@ -1,13 +1,13 @@
 // Starts one Postgres process, tells when it is ready, and deals with one that others have left.
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, readFileSync, rmSync, statSync } from "node:fs";
+import { closeSync, readFileSync, rmSync, statSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import { type PostgresBinaries, postgresEnvironment } from "./embedded-binaries.js";
-import { openLog, PORT, socketUrl } from "./embedded-cluster.js";
+import { openLog, PORT, SOCKET_NAME, socketUrl } from "./embedded-cluster.js";
 import type { SystemUser } from "./embedded-user.js";
 
 /** How a Postgres is started. */
@@ -113,25 +113,36 @@ export interface PostmasterFile {
   socketDir: string;
 }
 
-/**
- * Returns the Postgres that runs on the cluster, whoever started it, or undefined. A lock file whose
- * process id now belongs to another program is removed, because Postgres itself would respect it
- * for ever; what guards the data then is that Postgres refuses shared memory that is still in use.
- */
+/** Returns the Postgres that runs on the cluster, whoever started it, or undefined. */
 export function runningPostmaster(cluster: string): PostmasterFile | undefined {
-  const path = join(cluster, "postmaster.pid");
-  if (!existsSync(path)) return undefined;
-  const lines = readFileSync(path, "utf8").split("\n");
+  const lines = readLines(join(cluster, "postmaster.pid"));
   const pid = Number(lines[0]);
-  if (!Number.isInteger(pid) || pid <= 0 || !isAlive(pid)) return undefined;
-  if (!isPostgres(pid)) {
-    rmSync(path);
-    return undefined;
+  return isPostgres(pid) ? { pid, socketDir: lines[4] ?? "" } : undefined;
+}
+
+/**
+ * Removes the lock files of a Postgres that was killed if its process id now belongs to another
+ * program, as is common where a container starts again, or to a process that nobody has reaped:
+ * Postgres itself would respect them for ever. What guards the data then is that Postgres also
+ * refuses shared memory that is still in use.
+ */
+export function removeStaleLocks(cluster: string, socketDir: string): void {
+  for (const path of [join(cluster, "postmaster.pid"), join(socketDir, `${SOCKET_NAME}.lock`)]) {
+    const pid = Number(readLines(path)[0]);
+    if (isAlive(pid) && !isPostgres(pid)) rmSync(path, { force: true });
   }
-  return { pid, socketDir: lines[4] ?? "" };
+}
+
+function readLines(path: string): string[] {
+  try {
+    return readFileSync(path, "utf8").split("\n");
+  } catch {
+    return [];
+  }
 }
 
 function isAlive(pid: number): boolean {
+  if (!Number.isInteger(pid) || pid <= 0) return false;
   try {
     process.kill(pid, 0);
     return true;
@@ -142,6 +153,7 @@ function isAlive(pid: number): boolean {
 
 /** Whether the process is a Postgres; one that has ended and waits to be reaped is none. */
 function isPostgres(pid: number): boolean {
+  if (!isAlive(pid)) return false;
   try {
     const command =
       process.platform === "linux"

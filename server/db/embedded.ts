@@ -22,6 +22,7 @@ import {
   connectWhenReady,
   type Postmaster,
   type PostmasterOptions,
+  removeStaleLocks,
   runningPostmaster,
   spawnPostmaster,
   stopForeignPostmaster,
@@ -226,14 +227,16 @@ class Supervisor {
     for (;;) {
       if (!this.#postmaster?.alive()) {
         await this.#takeOver();
+        removeStaleLocks(this.#options.cluster, this.#options.socketDir);
         this.#postmaster = await spawnPostmaster(this.#options);
       }
       const postmaster = this.#postmaster;
       const client = await connectWhenReady(() =>
         postmaster.alive() && !this.#stopping.signal.aborted ? this.#options.socketDir : undefined,
       );
-      if (client !== undefined) {
-        if (await takeOwnership(client)) return client;
+      const owned = client && (await takeOwnership(client));
+      if (client !== undefined && owned === true) return client;
+      if (client !== undefined && owned === false) {
         // Another server was quicker to connect; it stops this Postgres and starts its own.
         postmaster.abandon();
         this.#postmaster = undefined;
@@ -241,7 +244,8 @@ class Supervisor {
         throw await this.#inUse();
       }
       if (this.#stopping.signal.aborted) throw new EmbeddedPostgresError("The server is stopping");
-      await this.#survive(await postmaster.exited);
+      // A connection may also break while Postgres lives on: then it is asked for another one.
+      if (!postmaster.alive()) await this.#survive(await postmaster.exited);
     }
   }
 
@@ -258,8 +262,9 @@ class Supervisor {
       const now = this.#stopping.signal.aborted ? undefined : runningPostmaster(cluster);
       return now?.pid === running.pid ? now.socketDir : undefined;
     });
-    if (client === undefined) return;
-    if (!(await takeOwnership(client))) {
+    const owned = client && (await takeOwnership(client));
+    if (client === undefined || owned === undefined) return;
+    if (!owned) {
       await client.end();
       throw await this.#inUse();
     }
@@ -274,18 +279,19 @@ class Supervisor {
 
   /** Waits a moment after a failed start that a later one survives; throws after any other. */
   async #survive(end: { reason: string; log: string }): Promise<void> {
-    const leftovers = /lock file ".*" already exists|shared memory block .* still in use/.exec(
-      end.log,
-    );
-    if (leftovers === null) {
+    const { why } =
+      /(?<why>lock file ".*" already exists|shared memory block .* still in use|received fast shutdown request)/.exec(
+        end.log,
+      )?.groups ?? {};
+    if (why === undefined) {
       throw new EmbeddedPostgresError(
         `Postgres does not start (${end.reason}). Its log, ${this.#options.logFile}, ends with:\n` +
           end.log,
       );
     }
     this.#log.warn(
-      { why: leftovers[0] },
-      "processes of an earlier Postgres are still there; waiting until they have gone",
+      { why },
+      "another Postgres is still there, or processes of one; waiting until they have gone",
     );
     await sleep(500, undefined, this.#stopping).catch(() => {});
   }

@@ -83,7 +83,8 @@ function checkField(reader: BinaryReader, place: Place, texts: boolean): void {
     }
   } else if (field.isNanos) {
     const nanos = reader.int32();
-    if (nanos < 0 || nanos > 999_999_999) {
+    // Only positive ones are right, but ts-proto's clients send negative ones before 1970.
+    if (Math.abs(nanos) > 999_999_999) {
       throw invalid(place.within, "must have nanos from 0 to 999999999");
     }
   } else if (field.isText && texts) {

@@ -44,6 +44,8 @@ export class GrpcCall implements Call {
   ) {
     this.#respond = respond;
     raw.on("cancelled", () => this.abort(this.#cancellation()));
+    // grpc-js gives a deadline that has passed already one more turn.
+    if (this.#isLate()) this.abort(tooLong());
     this.#startTimer();
   }
 
@@ -139,9 +141,10 @@ export class GrpcCall implements Call {
   }
 
   #cancellation(): RpcError {
-    const deadline = this.raw.getDeadline();
-    return Date.now() >= Number(deadline)
-      ? tooLong()
-      : new RpcError("CANCELLED", "the caller cancelled the call");
+    return this.#isLate() ? tooLong() : new RpcError("CANCELLED", "the caller cancelled the call");
+  }
+
+  #isLate(): boolean {
+    return Date.now() >= Number(this.raw.getDeadline());
   }
 }

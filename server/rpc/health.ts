@@ -3,6 +3,7 @@ import type { Server } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import pg from "pg";
 import type { Logger } from "pino";
+import { breakConnection } from "../db/cancel.js";
 
 const CHECK_EVERY_MS = 1_000;
 const CHECK_TIMEOUT_MS = 3_000;
@@ -74,7 +75,7 @@ export function addHealth(server: Server, databaseUrl: string, logger: Logger): 
       set(false);
       clearTimeout(timer);
       await checking;
-      await client?.end().catch(() => {});
+      if (client) breakConnection(client);
     },
   };
 }

@@ -37,12 +37,14 @@ export const callId: Interceptor = (call, next) => {
 export function log(logger: Logger): Interceptor {
   return async (call, next) => {
     const start = performance.now();
+    // Who called is not known any more when the caller has gone.
+    const { peer } = call;
     const line = (code: status) => ({
       call_id: call.callId,
       method: call.method,
       tenant: call.principal.tenant,
       principal: call.principal.name,
-      peer: call.peer,
+      peer,
       code: status[code],
       duration_ms: Math.round((performance.now() - start) * 1000) / 1000,
       request_bytes: call.requestBytes.length,
@@ -53,7 +55,7 @@ export function log(logger: Logger): Interceptor {
       logger.info(line(status.OK), "call");
     } catch (error) {
       if (!(error instanceof RpcError)) throw error;
-      const fields = { ...line(error.code), reason: error.reason, ...error.details.metadata };
+      const fields = { ...error.details.metadata, ...line(error.code), reason: error.reason };
       if (error.reason === "INTERNAL") logger.error({ ...fields, err: error.cause }, "call");
       else if (error.code === status.UNAVAILABLE) logger.warn(fields, "call");
       else logger.info(fields, "call");

@@ -11,12 +11,13 @@ const BUILT = join(projectRoot, "dist/server/db/embedded.js");
 const SCRIPT = `
   import { pino } from "pino";
   import { startEmbeddedPostgres } from ${JSON.stringify(BUILT)};
-  const [dataDir, then] = process.argv.slice(1);
+  const [dataDir, afterStart] = process.argv.slice(1);
   process.on("SIGINT", () => {});
   try {
     const postgres = await startEmbeddedPostgres({ dataDir, log: pino(pino.destination(2)) });
     console.log(JSON.stringify({ url: postgres.url, pid: postgres.pid() }));
-    if (then === "exit") process.exit(1);
+    postgres.onExit((error) => console.log(JSON.stringify({ error: error.name })));
+    if (afterStart === "exit") process.exit(1);
     process.stdin.on("end", async () => { await postgres.stop(); process.exit(0); }).resume();
   } catch (error) {
     console.log(JSON.stringify({ error: error.name, message: error.message }));
@@ -35,6 +36,8 @@ export interface Answer {
 export interface EmbeddedChild {
   process: ChildProcess;
   answer: Answer;
+  /** All that the process has said. */
+  said(): string;
   /** Stops Postgres and the process in an orderly way. */
   stop(): Promise<void>;
   /** Kills the process, not Postgres. */
@@ -47,18 +50,24 @@ export interface EmbeddedChildOptions {
   uid?: number;
   env?: NodeJS.ProcessEnv;
   /** "exit": end without a word as soon as Postgres is up. */
-  then?: "exit";
+  afterStart?: "exit";
 }
 
 /** Starts the process and waits for what it says. */
 export async function startEmbeddedChild(
   dataDir: string,
-  { uid, env, then }: EmbeddedChildOptions = {},
+  { uid, env, afterStart }: EmbeddedChildOptions = {},
 ): Promise<EmbeddedChild> {
   if (!existsSync(BUILT)) throw new Error(`${BUILT} is not there: npm run build`);
   const child = spawn(
     process.execPath,
-    ["--input-type=module", "--eval", SCRIPT, dataDir, ...(then === undefined ? [] : [then])],
+    [
+      "--input-type=module",
+      "--eval",
+      SCRIPT,
+      dataDir,
+      ...(afterStart === undefined ? [] : [afterStart]),
+    ],
     {
       cwd: projectRoot,
       stdio: ["pipe", "pipe", "pipe"],
@@ -84,6 +93,7 @@ export async function startEmbeddedChild(
   return {
     process: child,
     answer: JSON.parse(stdout) as Answer,
+    said: () => stdout,
     stop: async () => {
       child.stdin.end();
       await exited;

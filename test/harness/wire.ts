@@ -1,4 +1,5 @@
-// Writes protobuf and gRPC bytes by hand, valid or not.
+// Writes protobuf and gRPC bytes by hand, valid or not, and reads fields without their types.
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 
 /** A varint; negative numbers take ten bytes, as int32 and int64 do. */
 export function varint(value: bigint | number): Buffer {
@@ -49,4 +50,16 @@ export function frame(
   prefix.writeUInt8(flag, 0);
   prefix.writeUInt32BE(length, 1);
   return Buffer.concat([prefix, body]);
+}
+
+/** The strings, bytes or messages that a message has under a field's number. */
+export function fieldsOf(body: Uint8Array, field: number): Uint8Array[] {
+  const reader = new BinaryReader(body);
+  const found: Uint8Array[] = [];
+  while (reader.pos < reader.len) {
+    const [number, wireType] = reader.tag();
+    if (number === field && wireType === WireType.LengthDelimited) found.push(reader.bytes());
+    else reader.skip(wireType, number);
+  }
+  return found;
 }

@@ -1,0 +1,179 @@
+// What the client and its calls accept, and the pages that they return.
+import type { AgentMessage, JsonObject, NewMessage, SessionSummary } from "./types.js";
+
+/** Options of a client. Each may be left out. */
+export interface AgentStoreClientOptions {
+  /**
+   * Where the server is: `agentstore://[TOKEN@]HOST[:PORT][?tls=true|false&ca=FILE&timeout=MS]`.
+   * The port is 50051 unless given, an IPv6 address stands in brackets, `ca` is a PEM file and
+   * means TLS, `timeout` is `timeoutMs`. Default: the environment variable AGENTSTORE_URL, else
+   * `agentstore://127.0.0.1:50051`.
+   */
+  url?: string | undefined;
+  /** The bearer token. Default: the one in the url, else the variable AGENTSTORE_TOKEN, else none. */
+  token?: string | undefined;
+  /**
+   * How long a call may take in all, retries included, and how long a stream may stand still, in
+   * milliseconds (1 to 2,147,483,647). Default: 30,000.
+   */
+  timeoutMs?: number | undefined;
+  /**
+   * How often a call is sent at the most, 1 for no retries. Default: as often as the deadline
+   * allows, but no more than 4 times to a server that this client has not reached yet.
+   */
+  maxAttempts?: number | undefined;
+}
+
+/** What every call accepts. */
+export interface CallOptions {
+  /**
+   * How long the call may take in all, retries included, in milliseconds (1 to 2,147,483,647).
+   * Default: the client's `timeoutMs`.
+   */
+  timeoutMs?: number | undefined;
+  /** Ends the call with a `CancelledError` when it aborts. */
+  signal?: AbortSignal | undefined;
+}
+
+/** How a write went, beyond what it returns. */
+export interface WriteInfo {
+  /** The request_id that the write went under: the caller's, or the one that the client made. */
+  requestId: string;
+  /**
+   * True when the server had seen this request_id before: the answer is the first one's. That is
+   * also the case when an earlier attempt of this same call was carried out and only its answer
+   * was lost, so look at `attempts` too.
+   */
+  replayed: boolean;
+  /** How often the call was sent, 1 or more. */
+  attempts: number;
+}
+
+/** What every write accepts. */
+export interface WriteOptions extends CallOptions {
+  /**
+   * Makes the write repeatable: up to 128 characters. The same id with the same request again
+   * answers what the first one answered and writes nothing. Default: a new UUID for each call,
+   * which all attempts of that call share.
+   */
+  requestId?: string | undefined;
+  /** Called once, before the call returns, with how the write went. */
+  onWritten?: ((info: WriteInfo) => void) | undefined;
+}
+
+/** What a new session may be given. */
+export interface CreateSessionOptions extends WriteOptions {
+  /** A title for people, up to 1,000 characters. */
+  title?: string | undefined;
+  /** Whom the conversation belongs to, up to 256 characters. */
+  ownerId?: string | undefined;
+  /** Labels: up to 64, each 1 to 128 characters; repeats are dropped. */
+  tags?: readonly string[] | undefined;
+  /** Anything to keep with the session: up to 256 KiB as JSON, nested up to 32 deep. */
+  metadata?: JsonObject | undefined;
+  /** When the session may be removed; left out, it is kept. */
+  expiresAt?: Date | undefined;
+}
+
+/** What to change of a session: a key that is there is changed, `null` clears it. */
+export interface SessionChanges {
+  /** A title for people, up to 1,000 characters. */
+  title?: string | null | undefined;
+  /** Whom the conversation belongs to, up to 256 characters. */
+  ownerId?: string | null | undefined;
+  /** Labels: up to 64, each 1 to 128 characters; repeats are dropped. */
+  tags?: readonly string[] | null | undefined;
+  /** Anything to keep with the session: up to 256 KiB as JSON, nested up to 32 deep. */
+  metadata?: JsonObject | null | undefined;
+  /** When the session may be removed. */
+  expiresAt?: Date | null | undefined;
+}
+
+/** Which page of sessions to list. */
+export interface ListSessionsOptions extends CallOptions {
+  /** How many sessions a page has at the most: 1 to 1,000. Default: 100. */
+  pageSize?: number | undefined;
+  /** The `nextPageToken` of the page before; left out for the first page. */
+  pageToken?: string | undefined;
+}
+
+/** A page of sessions. */
+export interface SessionPage {
+  /** By last activity, newest first; those without messages last. */
+  sessions: SessionSummary[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
+}
+
+/** What every append accepts. */
+export interface AddMessagesOptions extends WriteOptions {
+  /**
+   * Appends only if the session's last_seq is this, otherwise throws a `LastSeqMismatchError`; 0
+   * for a session that must be empty. An append whose answer was lost and that is then repeated
+   * still succeeds: its request_id goes first.
+   */
+  expectedLastSeq?: bigint | number | undefined;
+}
+
+/** What a message may be given beyond its role and content, and what every append accepts. */
+export interface AddMessageOptions
+  extends AddMessagesOptions,
+    Omit<NewMessage, "role" | "content"> {}
+
+/** Which messages to read, and in which direction. */
+export interface MessageRange {
+  /** Only messages with a higher seq. Default: from the first one. */
+  afterSeq?: bigint | number | undefined;
+  /** Only messages with a lower seq. Default: to the last one. */
+  beforeSeq?: bigint | number | undefined;
+  /** In which direction to read. Default: `oldest_first`. */
+  order?: "oldest_first" | "newest_first" | undefined;
+  /** Only the newest so many messages of the range, in the order asked for. Default: all. */
+  lastN?: bigint | number | undefined;
+  /**
+   * How many messages a page has at the most: 1 to 1,000. Default: 100. A page of large messages
+   * ends early, at about 1 MiB.
+   */
+  pageSize?: number | undefined;
+}
+
+/** Which page of messages to read. */
+export interface GetMessagesOptions extends MessageRange, CallOptions {
+  /** The `nextPageToken` of the page before, all else unchanged; left out for the first page. */
+  pageToken?: string | undefined;
+  /** How many messages to skip before the first page, at no more than the cost of a page. */
+  offset?: bigint | number | undefined;
+}
+
+/** A page of messages. */
+export interface MessagePage {
+  messages: AgentMessage[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
+}
+
+/** Which messages to stream, and for how long. */
+export interface StreamMessagesOptions extends MessageRange, Omit<CallOptions, "timeoutMs"> {
+  /** How long the stream may take in all, in milliseconds. Default: as long as it takes. */
+  timeoutMs?: number | undefined;
+  /**
+   * How long the reader waits for a page before it takes the stream for broken and resumes it, in
+   * milliseconds. After twice that without a page it gives up. The time that the consumer takes
+   * for a page does not count. Default: the client's `timeoutMs`.
+   */
+  idleTimeoutMs?: number | undefined;
+}
+
+/** One page of a stream. */
+export interface StreamedPage {
+  /** The messages; never empty. */
+  messages: AgentMessage[];
+  /** The seq of the page's last message: where a reader resumes. */
+  lastSeq: bigint;
+}
+
+/** How to search. */
+export interface SearchMessagesOptions extends CallOptions {
+  /** How many messages to return at the most: 1 to 1,000. Default: 20. */
+  limit?: number | undefined;
+}

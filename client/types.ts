@@ -1,0 +1,145 @@
+// The public types of the client: what goes into its calls and what comes out of them.
+
+/** Who speaks in a message. */
+export type Role = "system" | "user" | "assistant" | "tool";
+
+/** Anything that JSON can say, as an object. Numbers are doubles: keep larger integers as strings. */
+export type JsonObject = { [key: string]: unknown };
+
+/** A tool that an assistant turn asks for. */
+export interface ToolCall {
+  /** The call's id; the tool message that answers it carries it as `toolCallId`. */
+  id: string;
+  /** The tool's name. */
+  name: string;
+  /** The arguments as the model wrote them, byte for byte: commonly JSON text, never parsed. */
+  arguments: string;
+}
+
+/** What a model's turn used. */
+export interface Usage {
+  /** Tokens read, cached ones included. */
+  inputTokens: bigint;
+  /** Tokens written, those of reasoning included. */
+  outputTokens: bigint;
+  /** Those of `inputTokens` that came from the provider's cache. */
+  cachedTokens: bigint;
+  /** Those of `outputTokens` that were spent on reasoning. */
+  reasoningTokens: bigint;
+  /** The price, in millionths of the operator's currency unit. */
+  costMicros: bigint;
+}
+
+/** A usage as it is handed in: what is left out is zero; numbers must be whole and not negative. */
+export type NewUsage = { [key in keyof Usage]?: bigint | number | undefined };
+
+/** A message to append. At most 4 MiB encoded, unless the operator set another limit. */
+export interface NewMessage {
+  role: Role;
+  /** The text; may be empty (the default) and may hold any text, U+0000 included. */
+  content?: string | undefined;
+  /** When it was said, in milliseconds since 1970; the server's clock when left out. */
+  timestampMs?: bigint | number | undefined;
+  /** Who speaks, where a role has several speakers, or the tool's name; up to 1,024 characters. */
+  name?: string | undefined;
+  /** The tools that an assistant turn asks for, in order; up to 1,000; role assistant only. */
+  toolCalls?: readonly ToolCall[] | undefined;
+  /** Which tool call this message answers; up to 1,024 characters; role tool only. */
+  toolCallId?: string | undefined;
+  /** The whole message in the caller's own form, commonly JSON text, kept byte for byte. */
+  payload?: string | undefined;
+  /** What `payload` is, for example `openai.chat.message`; required with `payload`. */
+  payloadType?: string | undefined;
+  /** Anything to keep with the message: up to 256 KiB as JSON. */
+  metadata?: JsonObject | undefined;
+  /** What the model's turn used. */
+  usage?: NewUsage | undefined;
+}
+
+/** One entry of a session, as it is stored. Its key is (`conversationId`, `seq`). */
+export interface AgentMessage {
+  /** A number of the message that is unique in the whole store. */
+  id: bigint;
+  /** The session. */
+  conversationId: bigint;
+  /** Who speaks; `unknown` for a row of an older table whose role is none of the others. */
+  role: Role | "unknown";
+  /** The text, exactly as it was given. */
+  content: string;
+  /** When it was said, in milliseconds since 1970; 0 when not known. Never the order: see `seq`. */
+  timestampMs: bigint;
+  /** The message's place in its session: 1, 2, 3 …, never reused. */
+  seq: bigint;
+  /** Who speaks, where a role has several speakers, or the tool's name; empty when not given. */
+  name: string;
+  /** The tools that an assistant turn asks for, in order. */
+  toolCalls: ToolCall[];
+  /** Which tool call a message of the role tool answers; empty when not given. */
+  toolCallId: string;
+  /** The whole message in the caller's own form, byte for byte; empty when not given. */
+  payload: string;
+  /** What `payload` is, for example `openai.chat.message`. */
+  payloadType: string;
+  /** Anything the caller keeps with the message. */
+  metadata?: JsonObject | undefined;
+  /** What the model's turn used; absent when not given. */
+  usage?: Usage | undefined;
+  /** The session's revision at which the message was last written. */
+  revision: bigint;
+}
+
+/** One conversation with one model. */
+export interface AgentSession {
+  /** The session's id: `conversationId` in messages and in all calls. */
+  id: bigint;
+  /** The model that the session talks to. */
+  modelId: string;
+  /** When the session was created, by the server's clock. */
+  createdAt: Date;
+  /** A title for people; empty when none was given. */
+  title: string;
+  /** Whom the conversation belongs to, in the caller's own terms; empty when none was given. */
+  ownerId: string;
+  /** Labels, in the order given, without repeats. */
+  tags: string[];
+  /** Anything the caller keeps with the session. */
+  metadata?: JsonObject | undefined;
+  /** `expired` once `expiresAt` has passed: it can still be read, written and extended. */
+  state: "active" | "expired" | "unknown";
+  /** Raised by every change to the session or its messages; 1 when new. */
+  revision: bigint;
+  /** The highest seq given in the session; 0 while it has no messages. */
+  lastSeq: bigint;
+  /** When the session or its messages last changed, by the server's clock. */
+  updatedAt: Date;
+  /** When the session may be removed; absent when it is to be kept. */
+  expiresAt?: Date | undefined;
+}
+
+/** A session with what a list of sessions shows of it. */
+export interface SessionSummary {
+  session: AgentSession;
+  /** How many messages the session has. */
+  messageCount: bigint;
+  /** The latest `timestampMs` of the session's messages; absent when it has none. */
+  lastMessageTime?: Date | undefined;
+  /** The first 200 characters of the message with seq 1; absent when there are no messages. */
+  firstMessage?: string | undefined;
+}
+
+/** The counts and sums of one session. */
+export interface SessionStats {
+  totalMessages: bigint;
+  userMessages: bigint;
+  assistantMessages: bigint;
+  systemMessages: bigint;
+  toolMessages: bigint;
+  /** The earliest `timestampMs` of the messages; absent when there are none. */
+  firstMessageTime?: Date | undefined;
+  /** The latest `timestampMs` of the messages; absent when there are none. */
+  lastMessageTime?: Date | undefined;
+  /** The length of all contents together, in Unicode code points. */
+  totalCharacters: bigint;
+  /** The sums of the messages' usages; all zero when none was given. */
+  totalUsage: Usage;
+}
