@@ -25,6 +25,9 @@ import { getSessionStats } from "./sessions/get-session-stats.js";
 import { listSessions } from "./sessions/list-sessions.js";
 import { updateSession } from "./sessions/update-session.js";
 
+/** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
+const LAST_WORD_MS = 1_000;
+
 const rpcs: Rpcs = {
   createSession,
   getSession,
@@ -96,12 +99,15 @@ export async function startApp(
     await health.shutDown();
     calls.drain();
     const finished = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+    let lastWord: NodeJS.Timeout | undefined;
     const grace = setTimeout(() => {
       calls.abort();
-      server.forceShutdown();
+      // Those that read are told so; those that do not are cut off.
+      lastWord = setTimeout(() => server.forceShutdown(), LAST_WORD_MS);
     }, options.graceMs);
     await finished;
     clearTimeout(grace);
+    clearTimeout(lastWord);
     await db.close();
   };
   try {

@@ -14,6 +14,11 @@ export function countCharacters(text: string): number {
 const YEAR_1_MS = -62_135_596_800_000n;
 const YEAR_9999_END_MS = 253_402_300_799_999n;
 
+/** Whether a time in milliseconds is one that google.protobuf.Timestamp has. */
+export function isTimeMs(ms: bigint): boolean {
+  return ms >= YEAR_1_MS && ms <= YEAR_9999_END_MS;
+}
+
 /** The violations of one request. */
 export class FieldChecks {
   readonly #violations: FieldViolation[] = [];
@@ -73,7 +78,7 @@ export class FieldChecks {
 
   /** A time in milliseconds that a timestamp can express. */
   timeMs(field: string, value: bigint): void {
-    if (value < YEAR_1_MS || value > YEAR_9999_END_MS) {
+    if (!isTimeMs(value)) {
       this.fail(field, "must be a time in milliseconds from the year 1 to the year 9999");
     }
   }

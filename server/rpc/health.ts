@@ -1,5 +1,5 @@
 // grpc.health.v1.Health, following the database: NOT_SERVING while Postgres is away.
-import type { Server } from "@grpc/grpc-js";
+import type { handleServerStreamingCall, Server, ServerWritableStream } from "@grpc/grpc-js";
 import { HealthImplementation } from "grpc-health-check";
 import pg from "pg";
 import type { Logger } from "pino";
@@ -11,7 +11,7 @@ const SERVICES = ["", "agentstore.v1.AgentStore"];
 
 /** The health of one server. */
 export interface Health {
-  /** Says NOT_SERVING from now on, whatever the database does. */
+  /** Says NOT_SERVING from now on, whatever the database does, and ends all watches. */
   shutDown(): Promise<void>;
 }
 
@@ -24,7 +24,19 @@ export interface Health {
  */
 export function addHealth(server: Server, databaseUrl: string, logger: Logger): Health {
   const implementation = new HealthImplementation();
-  implementation.addToServer(server);
+  const watches = new Set<ServerWritableStream<unknown, unknown>>();
+  // The package never ends a watch, and a server that is shutting down waits for all streams.
+  implementation.addToServer({
+    addService(definition, handlers) {
+      const handle = handlers.watch as handleServerStreamingCall<unknown, unknown>;
+      const watch = (call: ServerWritableStream<unknown, unknown>) => {
+        watches.add(call);
+        call.on("cancelled", () => watches.delete(call));
+        handle(call);
+      };
+      server.addService(definition, { ...handlers, watch });
+    },
+  });
   let serving: boolean | undefined;
   const set = (next: boolean) => {
     if (next === serving) return;
@@ -73,6 +85,7 @@ export function addHealth(server: Server, databaseUrl: string, logger: Logger): 
     async shutDown() {
       stopped = true;
       set(false);
+      for (const watch of watches) watch.end();
       clearTimeout(timer);
       await checking;
       if (client) breakConnection(client);

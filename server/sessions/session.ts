@@ -1,7 +1,7 @@
 // Sessions between their row and the contract, and the checks of their fields.
 import { type AgentSession, SessionState } from "../../gen/agentstore/v1/sessions.js";
 import type { Limits } from "../rpc/call.js";
-import type { FieldChecks } from "../rpc/field-checks.js";
+import { type FieldChecks, isTimeMs } from "../rpc/field-checks.js";
 import type { SessionRow } from "./sql.js";
 
 /** Makes the AgentSession of a row. */
@@ -60,7 +60,7 @@ export function distinctTags(tags: string[]): string[] {
   return [...new Set(tags)];
 }
 
-/** A time as it is stored in milliseconds; undefined for none. */
+/** A time as it is stored in milliseconds; undefined for none, and for one that no Timestamp has. */
 export function toDate(ms: bigint | null): Date | undefined {
-  return ms === null ? undefined : new Date(Number(ms));
+  return ms === null || !isTimeMs(ms) ? undefined : new Date(Number(ms));
 }

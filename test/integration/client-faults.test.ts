@@ -61,13 +61,16 @@ describe("a line that breaks again and again", () => {
     let writers = 6;
     const write = async (writer: number): Promise<void> => {
       const { id } = sessions[writer % 3]!;
-      for (let n = 0; n < 30; n++) {
-        const content = `${writer}/${n}`;
-        const message = await store.addMessage(id, "user", content);
-        expect(message.content).toBe(content);
-        acknowledged.get(id)?.push(content);
+      try {
+        for (let n = 0; n < 30; n++) {
+          const content = `${writer}/${n}`;
+          const message = await store.addMessage(id, "user", content);
+          expect(message.content).toBe(content);
+          acknowledged.get(id)?.push(content);
+        }
+      } finally {
+        writers--;
       }
-      writers--;
     };
     const writing = Promise.all(Array.from({ length: 6 }, (_, writer) => write(writer)));
     let cuts = 0;
