@@ -170,7 +170,9 @@ class Lease implements Transaction {
 
   readonly #onAbort = () => {
     this.#cancelled = this.#begun.then(async () => {
-      if (this.#running > 0 && !this.#committing) {
+      // Also with a commit on its way: a statement before it may be waiting, and what has begun to
+      // commit no cancel request stops. Either way the answers say how it ended.
+      if (this.#running > 0) {
         this.#discard = true;
         await cancelQuery(this.client);
       }

@@ -92,12 +92,13 @@ export class AppendQueue {
   async #write(group: Waiting[]): Promise<Waiting[]> {
     try {
       const writes = group.map(({ write }) => write);
-      const outcomes = await appendGroup(this.#db, writes, sql.lockSessions, timeLimit());
+      const outcomes = await appendGroup(this.#db, writes, sql.lockSessions, untilAllGone(group));
       return group.filter((waiting, index) => !this.#answer(waiting, outcomes[index]));
     } catch (error) {
       // What the database could not do for all, it cannot do for one; anything
       // else may be the fault of one append, and is not to be its neighbours'.
-      if (group.length > 1 && !isOutage(error)) return group;
+      const waited = group.some(({ signal }) => !signal.aborted);
+      if (group.length > 1 && waited && !isOutage(error)) return group;
       for (const { reject } of group) reject(error);
       return [];
     }
@@ -152,6 +153,20 @@ export class AppendQueue {
     if (rows.length === 0) throw sessionNotFound(id);
     return { messages: rows.map(toAgentMessage), replayed: true };
   }
+}
+
+// A group is given up when nobody waits for it any more.
+function untilAllGone(group: Waiting[]): AbortSignal {
+  const gone = new AbortController();
+  let left = group.length;
+  for (const { signal } of group) {
+    const onAbort = () => {
+      left--;
+      if (left === 0) gone.abort(signal.reason);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+  }
+  return AbortSignal.any([gone.signal, timeLimit()]);
 }
 
 function timeLimit(): AbortSignal {
