@@ -1,6 +1,6 @@
 // The one place that knows all slices: puts them on a gRPC server over a database.
 import { readFileSync } from "node:fs";
-import { Server, ServerCredentials } from "@grpc/grpc-js";
+import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import type { Logger } from "pino";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
 import { limits, type ServeOptions } from "./config.js";
@@ -70,6 +70,8 @@ export async function startApp(
   options: AppOptions,
   logger: Logger,
 ): Promise<App> {
+  // grpc-js writes metadata that it cannot read to stderr, credentials included.
+  setLogVerbosity(logVerbosity.NONE);
   const authenticate = options.tokensFile ? withTokens(options.tokensFile) : withoutAuthentication;
   const credentials = serverCredentials(options);
   const db = new Database(databaseUrl, {

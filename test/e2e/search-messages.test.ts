@@ -106,6 +106,18 @@ test("returns 20, or as many as the limit says", async () => {
   }
 });
 
+test("leaves out the oldest by time, whatever their place, where there are more", async () => {
+  const modelId = uniqueModel();
+  const conversationId = await store.newSession({ modelId });
+  const messages = Array.from({ length: 10 }, (_, index) => ({
+    role: Role.USER,
+    content: `needle ${index}`,
+    timestampMs: BigInt(-index),
+  }));
+  await store.call("addMessages", { conversationId, messages });
+  expect(await search(modelId, "needle", 3)).toEqual(["needle 0", "needle 1", "needle 2"]);
+});
+
 test("ends early where messages are large", async () => {
   const modelId = uniqueModel();
   const contents = Array.from(
