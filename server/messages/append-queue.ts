@@ -99,7 +99,7 @@ export class AppendQueue {
       // else may be the fault of one append, and is not to be its neighbours'.
       const waited = group.some(({ signal }) => !signal.aborted);
       if (group.length > 1 && waited && !isOutage(error)) return group;
-      for (const { reject } of group) reject(error);
+      for (const { signal, reject } of group) reject(signal.aborted ? signal.reason : error);
       return [];
     }
   }
