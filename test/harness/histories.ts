@@ -71,7 +71,7 @@ export const text: fc.Arbitrary<string> = fc.oneof(
 const plainText = text.map((value) => value.replaceAll("\0", ""));
 
 // JSON that survives as a Struct and in jsonb: no U+0000, and no -0, which JSON.stringify forgets.
-const json = fc.letrec((tie) => ({
+const json = fc.letrec<{ value: unknown; object: Record<string, unknown> }>((tie) => ({
   value: fc.oneof(
     { maxDepth: 3 },
     plainText,
@@ -86,7 +86,7 @@ const json = fc.letrec((tie) => ({
     tie("value"),
     { maxKeys: 3, noNullPrototype: true },
   ),
-})).object as fc.Arbitrary<Record<string, unknown>>;
+})).object;
 
 const tokens = fc.bigInt({ min: 0n, max: 10n ** 15n });
 

@@ -3,8 +3,8 @@ import { isDeepStrictEqual } from "node:util";
 import { type AgentMessage, MessageOrder, Role } from "../../gen/agentstore/v1/messages.js";
 import {
   type AgentSession,
-  type SessionStats,
   SessionState,
+  type SessionStats,
   type SessionSummary,
 } from "../../gen/agentstore/v1/sessions.js";
 import type { RequestOf, ResponseOf, RpcName } from "./stubs.js";
@@ -73,7 +73,8 @@ export class Model {
         : { reason: "REQUEST_ID_REUSED", metadata: { field: "request_id" } };
     }
     const outcome = this.#apply(name, request, seen);
-    const isWrite = "answer" in outcome && !("deleted" in outcome.answer && !outcome.answer.deleted);
+    const isWrite =
+      "answer" in outcome && !("deleted" in outcome.answer && !outcome.answer.deleted);
     if (isWrite && requestId !== "") {
       const kept = { name, body, answer: outcome.answer };
       (answers ?? this.#created).set(requestId, kept);
@@ -84,9 +85,9 @@ export class Model {
   #apply(name: WriteName, request: object, seen: Seen): Outcome {
     switch (name) {
       case "createSession":
-        return this.#create(request, seen as Seen<"createSession">);
+        return this.#create(request, seen);
       case "updateSession":
-        return this.#update(request, seen as Seen<"updateSession">);
+        return this.#update(request, seen);
       case "deleteSession":
         return this.#delete(request);
       case "addMessage": {
@@ -102,7 +103,7 @@ export class Model {
         return { answer: { message: messages[0], replayed } };
       }
       case "addMessages":
-        return this.#append(request, seen as Seen<"addMessages">);
+        return this.#append(request, seen);
     }
   }
 

@@ -60,7 +60,7 @@ class Relay {
   ) {}
 
   get port(): number {
-    return (this.#server?.address() as AddressInfo).port;
+    return (this.#server!.address() as AddressInfo).port;
   }
 
   toProxy(address: string, cleanUp: () => Promise<void>): Proxy {

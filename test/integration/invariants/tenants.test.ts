@@ -1,0 +1,180 @@
+// What belongs to another tenant does not exist: not to be read, written, found, counted or guessed.
+import { createHash } from "node:crypto";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { assertCountersAgree } from "../../harness/counters.js";
+import { withClient } from "../../harness/postgres.js";
+import { startServer, type TestServer } from "../../harness/server.js";
+import { failureOf, newMessage, type RequestOf, Stubs } from "../../harness/stubs.js";
+
+let directory: string;
+let server: TestServer;
+let ours: Stubs;
+let theirs: Stubs;
+let session: bigint;
+
+const hash = (token: string) => createHash("sha256").update(token).digest("hex");
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "tenants-"));
+  const tokensFile = join(directory, "tokens");
+  await writeFile(tokensFile, `us alice ${hash("ours")}\nthem bob ${hash("theirs")}\n`);
+  server = await startServer({ tokensFile });
+  ours = new Stubs(server.address, { token: "ours" });
+  theirs = new Stubs(server.address, { token: "theirs" });
+  const created = await ours.call("createSession", { modelId: "gpt-4", title: "ours" });
+  session = created.session!.id;
+  const messages = ["a needle", "b"].map((content) => newMessage({ content }));
+  await ours.call("addMessages", { conversationId: session, messages, requestId: "first" });
+});
+
+afterAll(async () => {
+  ours.close();
+  theirs.close();
+  await server.stop();
+  await rm(directory, { recursive: true });
+});
+
+const changes = { title: "theirs now", ownerId: "", tags: [] };
+
+test.each<[string, (id: bigint) => Promise<unknown>]>([
+  ["GetSession", (id) => theirs.call("getSession", { conversationId: id })],
+  [
+    "UpdateSession",
+    (id) => {
+      const session = { id, ...changes } as unknown as RequestOf<"updateSession">["session"];
+      return theirs.call("updateSession", { session, updateMask: ["title"], requestId: "first" });
+    },
+  ],
+  ["AddMessage", (id) => theirs.call("addMessage", { conversationId: id, message: newMessage() })],
+  [
+    "AddMessage with a request_id that the session knows",
+    (id) =>
+      theirs.call("addMessage", { conversationId: id, message: newMessage(), requestId: "first" }),
+  ],
+  [
+    "the very request that was answered there before",
+    (id) => {
+      const messages = ["a needle", "b"].map((content) => newMessage({ content }));
+      return theirs.call("addMessages", { conversationId: id, messages, requestId: "first" });
+    },
+  ],
+  [
+    "AddMessage with a wrong expected_last_seq",
+    (id) =>
+      theirs.call("addMessage", {
+        conversationId: id,
+        message: newMessage(),
+        expectedLastSeq: 77n,
+      }),
+  ],
+  ["GetMessage", (id) => theirs.call("getMessage", { conversationId: id, seq: 1n })],
+  [
+    "GetMessage of a seq that is not there",
+    (id) => theirs.call("getMessage", { conversationId: id, seq: 99n }),
+  ],
+  ["GetMessages", (id) => theirs.call("getMessages", { conversationId: id })],
+  ["StreamMessages", (id) => theirs.readStream({ conversationId: id })],
+  ["GetSessionStats", (id) => theirs.call("getSessionStats", { conversationId: id })],
+])("%s answers as for a session that never was", async (_, call) => {
+  const never = session + 1_000_000n;
+  const [foreign, absent] = [await failureOf(call(session)), await failureOf(call(never))];
+  expect(foreign).toMatchObject({ code: "NOT_FOUND", reason: "SESSION_NOT_FOUND" });
+  const told = ({ code, reason, message, metadata }: typeof foreign) =>
+    JSON.stringify({ code, reason, message, metadata });
+  expect(told(foreign).replaceAll(String(session), "ID")).toBe(
+    told(absent).replaceAll(String(never), "ID"),
+  );
+  await expectUntouched();
+});
+
+test.each(["", "first", "new"])("DeleteSession finds nothing to delete (%o)", async (requestId) => {
+  const request = { conversationId: session, requestId };
+  expect(await theirs.call("deleteSession", request)).toEqual({ deleted: false, replayed: false });
+  await expectUntouched();
+});
+
+test("lists and searches show one's own only", async () => {
+  const { session: other } = await theirs.call("createSession", { modelId: "gpt-4" });
+  const message = newMessage({ content: "their needle" });
+  await theirs.call("addMessage", { conversationId: other!.id, message });
+  for (const modelId of ["gpt-4", ""]) {
+    for (const [stubs, id, content] of [
+      [ours, session, "a needle"],
+      [theirs, other!.id, "their needle"],
+    ] as const) {
+      const list = await stubs.call("listSessions", { modelId });
+      expect(list.sessions.map((summary) => summary.session?.id)).toEqual([id]);
+      const { results } = await stubs.call("searchMessages", { modelId, query: "needle" });
+      expect(results.map((result) => result.message?.content)).toEqual([content]);
+    }
+  }
+  // A token of a list of ours leads them no further than their own sessions.
+  await ours.call("createSession", { modelId: "gpt-4" });
+  const page = await ours.call("listSessions", { modelId: "gpt-4", pageSize: 1 });
+  const next = await theirs.call("listSessions", {
+    modelId: "gpt-4",
+    pageToken: page.nextPageToken,
+  });
+  expect(next.sessions.every((summary) => summary.session?.id === other!.id)).toBe(true);
+});
+
+test("the same request_id of two tenants means two requests", async () => {
+  const request = { modelId: "gpt-4", title: "same", requestId: "the same" };
+  const [one, two] = await Promise.all([
+    ours.call("createSession", request),
+    theirs.call("createSession", { ...request, title: "other" }),
+  ]);
+  expect([one.replayed, two.replayed]).toEqual([false, false]);
+  expect(one.session!.id).not.toBe(two.session!.id);
+  expect((await ours.call("createSession", request)).session).toEqual(one.session);
+});
+
+test("what another tenant tried leaves our request_ids alone", async () => {
+  const request = { conversationId: session, message: newMessage(), requestId: "contested" };
+  await failureOf(theirs.call("addMessage", request));
+  await theirs.call("deleteSession", { conversationId: session, requestId: "contested 2" });
+  expect((await ours.call("addMessage", request)).replayed).toBe(false);
+  const second = { ...request, requestId: "contested 2" };
+  expect((await ours.call("addMessage", second)).replayed).toBe(false);
+  await assertCountersAgree(server.databaseUrl);
+});
+
+test("without a known token nobody is anybody", async () => {
+  for (const token of [undefined, "unknown", "ours ", hash("ours")]) {
+    const stranger = new Stubs(server.address, token === undefined ? {} : { token });
+    for (const call of [
+      stranger.call("getSession", { conversationId: session }),
+      stranger.call("createSession", { modelId: "gpt-4" }),
+      stranger.readStream({ conversationId: session }),
+      // Credentials come before the request is looked at.
+      stranger.call("getSession", {}),
+    ]) {
+      expect(await failureOf(call)).toMatchObject({
+        code: "UNAUTHENTICATED",
+        reason: "UNAUTHENTICATED",
+      });
+    }
+    stranger.close();
+  }
+});
+
+async function expectUntouched(): Promise<void> {
+  const rows = await withClient(server.databaseUrl, async (client) => {
+    const { rows } = await client.query<object>(
+      `SELECT title, last_seq::int, revision::int,
+              (SELECT count(*)::int FROM conversation_messages WHERE conversation_id = c.id)
+                AS messages,
+              (SELECT array_agg(request_id) FROM conversation_requests
+                WHERE conversation_id = c.id) AS requests
+         FROM conversations AS c WHERE id = $1`,
+      [session],
+    );
+    return rows;
+  });
+  expect(rows).toEqual([
+    { title: "ours", last_seq: 2, revision: 3, messages: 2, requests: ["first"] },
+  ]);
+}

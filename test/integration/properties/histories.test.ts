@@ -1,0 +1,37 @@
+// Random histories against the plain model; afterwards the counters against the messages.
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { assertCountersAgree } from "../../harness/counters.js";
+import { history } from "../../harness/histories.js";
+import { Replayer } from "../../harness/replayer.js";
+import { startServer, type TestServer } from "../../harness/server.js";
+import { Stubs } from "../../harness/stubs.js";
+
+const RUNS = Number(process.env.PROPERTY_RUNS ?? 150);
+
+let server: TestServer;
+let stubs: Stubs;
+
+beforeAll(async () => {
+  server = await startServer();
+  stubs = new Stubs(server.address);
+});
+
+afterAll(async () => {
+  stubs.close();
+  await server.stop();
+});
+
+test("any history is answered as the model answers it, and its counters agree", async () => {
+  let sessions = 0;
+  await fc.assert(
+    fc.asyncProperty(history(40), async (steps) => {
+      const replayer = new Replayer(stubs);
+      await replayer.play(steps);
+      sessions += replayer.model.sessions.filter(({ deleted }) => !deleted).length;
+    }),
+    // A slow machine plays fewer histories, a failing one shrinks for as long.
+    { numRuns: RUNS, interruptAfterTimeLimit: 30_000 },
+  );
+  expect(await assertCountersAgree(server.databaseUrl)).toBe(sessions);
+});
