@@ -76,7 +76,11 @@ export async function keepAnswer(
 }
 
 /** An answer that a session keeps. */
-export type KeptRequest = ConversationRequestRow & { conversation_id: bigint; request_id: string };
+export type KeptRequest = ConversationRequestRow & {
+  conversation_id: bigint;
+  request_id: string;
+  tenant_id: string;
+};
 
 /** As findAnswer, for several writes; leaves it to the caller to compare the fingerprints. */
 export async function findAnswers(

@@ -77,7 +77,7 @@ export function planAppends(
   for (const request of kept) standing.get(request.conversation_id)?.answered(request);
   for (const write of appends) {
     const session = standing.get(write.conversationId);
-    plan.outcomes.push(session ? take(write, session, plan, now) : { kind: "not locked" });
+    plan.outcomes.push(session ? take(write, session, plan, now) : withoutSession(write, kept));
   }
   for (const { advance } of standing.values()) if (advance) plan.advances.push(advance);
   return plan;
@@ -95,10 +95,9 @@ class Standing {
     this.revision = session.revision;
   }
 
-  answered({ request_id, fingerprint, first_seq, last_seq }: KeptRequest): void {
-    // An answer without seqs is that of another RPC, which no append can match.
-    const seqs = { firstSeq: first_seq ?? 0n, lastSeq: last_seq ?? 0n };
-    this.#requests.set(request_id, { fingerprint, outcome: { kind: "replayed", ...seqs } });
+  answered(kept: KeptRequest): void {
+    const { request_id, fingerprint } = kept;
+    this.#requests.set(request_id, { fingerprint, outcome: replayed(kept) });
   }
 
   /** What the same request came to before; undefined for a new one. */
@@ -116,16 +115,46 @@ class Standing {
   }
 }
 
-function take(write: Append, session: Standing, plan: Plan, now: number): Outcome {
+// An answer that is kept needs no lock; that of a DeleteSession outlives the session.
+function withoutSession(write: Append, kept: KeptRequest[]): Outcome {
+  const answer = kept.find(
+    ({ conversation_id, request_id, tenant_id }) =>
+      conversation_id === write.conversationId &&
+      request_id === write.requestId &&
+      tenant_id === write.tenant,
+  );
+  if (!answer) return { kind: "not locked" };
+  return unlessRefused(() => {
+    assertSameRequest(answer.fingerprint, write.fingerprint);
+    return replayed(answer);
+  });
+}
+
+// An answer without seqs is that of another RPC, which no append can match.
+function replayed({ first_seq, last_seq }: KeptRequest): Outcome {
+  return { kind: "replayed", firstSeq: first_seq ?? 0n, lastSeq: last_seq ?? 0n };
+}
+
+function unlessRefused(decide: () => Outcome): Outcome {
   try {
-    if (session.session.tenant_id !== write.tenant) throw sessionNotFound(write.conversationId);
-    const replay = session.replay(write);
-    if (replay) return replay;
-    assertExpected(write, session.lastSeq);
+    return decide();
   } catch (error) {
     if (error instanceof RpcError) return { kind: "refused", error };
     throw error;
   }
+}
+
+function take(write: Append, session: Standing, plan: Plan, now: number): Outcome {
+  return unlessRefused(() => {
+    if (session.session.tenant_id !== write.tenant) throw sessionNotFound(write.conversationId);
+    const replay = session.replay(write);
+    if (replay) return replay;
+    assertExpected(write, session.lastSeq);
+    return place(write, session, plan, now);
+  });
+}
+
+function place(write: Append, session: Standing, plan: Plan, now: number): Outcome {
   const firstSeq = session.lastSeq + 1n;
   const messages = write.messages.map((message) =>
     placedMessage(message, {
@@ -160,7 +189,7 @@ function assertExpected({ conversationId, expectedLastSeq }: Append, lastSeq: bi
   );
 }
 
-function nothing({ conversationId, content, timestampMs }: AgentMessage): Advance {
+function nothing({ conversationId, seq, content, timestampMs }: AgentMessage): Advance {
   return {
     conversationId,
     messages: 0,
@@ -175,7 +204,7 @@ function nothing({ conversationId, content, timestampMs }: AgentMessage): Advanc
     },
     firstMs: timestampMs,
     lastMs: timestampMs,
-    firstMessage: preview(content),
+    firstMessage: seq === 1n ? preview(content) : "",
   };
 }
 

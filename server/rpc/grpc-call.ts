@@ -29,6 +29,7 @@ export class GrpcCall implements Call {
   readonly #respond: sendUnaryData<unknown> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #response: unknown;
+  #ended = false;
 
   /**
    * @param raw the call
@@ -43,7 +44,10 @@ export class GrpcCall implements Call {
     respond?: sendUnaryData<unknown>,
   ) {
     this.#respond = respond;
-    raw.on("cancelled", () => this.abort(this.#cancellation()));
+    raw.on("cancelled", () => {
+      // grpc-js says so of calls that have ended, too.
+      if (!this.#ended) this.abort(this.#cancellation());
+    });
     // grpc-js gives a deadline that has passed already one more turn.
     if (this.#isLate()) this.abort(tooLong());
     this.#startTimer();
@@ -94,7 +98,7 @@ export class GrpcCall implements Call {
 
   /** Tells the caller that all went well. */
   succeed(): void {
-    clearTimeout(this.#timer);
+    this.#end();
     this.#sendCallId();
     if (this.#respond) this.#respond(null, this.#response);
     else (this.raw as RawStreamCall).end();
@@ -102,7 +106,7 @@ export class GrpcCall implements Call {
 
   /** Tells the caller what went wrong. */
   fail(error: unknown): void {
-    clearTimeout(this.#timer);
+    this.#end();
     const known =
       error instanceof RpcError
         ? error
@@ -133,6 +137,11 @@ export class GrpcCall implements Call {
     const metadata = new Metadata();
     metadata.set("x-request-id", this.callId);
     this.raw.sendMetadata(metadata);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
   }
 
   #startTimer(): void {
