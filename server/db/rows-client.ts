@@ -45,18 +45,18 @@ export class RowsClient extends pg.Client {
    */
   queryRows(config: pg.QueryConfig, onRow: OnRow): Promise<void> {
     return new Promise((resolve, reject) => {
-      let failure: unknown;
+      let failure: Error | undefined;
       const take: OnRow = (bytes, start, end) => {
         if (failure !== undefined) return;
         try {
           onRow(bytes, start, end);
         } catch (error) {
-          failure = error ?? new Error("onRow failed");
+          failure = error as Error;
         }
       };
       const done: Done = (error) => {
         const reason = failure ?? error;
-        if (reason) reject(reason as Error);
+        if (reason) reject(reason);
         else resolve();
       };
       this.query(new RowsQuery(config, done, (taker) => this.#direct(taker), take));

@@ -17,18 +17,19 @@ export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResp
     context.note({ conversation_id: conversationId, messages: 0 });
     // Small pages are read several at a time.
     const perRead = Math.floor(limits.pageSizeMost / (request.pageSize || limits.pageSizeDefault));
-    const read = (range: SeqRange) => {
-      const pages = readPages(context, request, range, perRead);
+    const read = (range: SeqRange, most: number) => {
+      const pages = readPages(context, request, range, most);
       // Where the caller goes away meanwhile, nobody awaits the pages.
       pages.catch(() => {});
       return pages;
     };
     const range = rangeOf(request, await lastSeqOf(context, conversationId));
-    let next = isEmpty(range) ? null : read(range);
+    // The first page alone, as it is waited for.
+    let next = isEmpty(range) ? null : read(range, 1);
     while (next) {
       const { pages, rest } = await next;
       // The next pages are read while these travel; no more than that.
-      next = isEmpty(rest) ? null : read(rest);
+      next = isEmpty(rest) ? null : read(rest, perRead);
       for (const page of pages) {
         count += page.count;
         context.note({ messages: count });

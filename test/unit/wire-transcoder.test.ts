@@ -1,5 +1,4 @@
 // Pages written from Postgres' rows are those that the generated encoder writes.
-import { randomBytes } from "node:crypto";
 import fc from "fast-check";
 import pg from "pg";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -142,3 +141,93 @@ test("a page has the bytes of the generated encoder, whatever the rows hold", as
     { numRuns: 150 },
   );
 });
+
+test("rows are the same wherever the socket's chunks are cut", async () => {
+  const count = 30;
+  const values = columns.map(({ column, type }) =>
+    Array.from({ length: count }, (_, index) => {
+      if (column === "content") return "x".repeat(index * 37);
+      if (column === "role") return "user";
+      return type === "bigint" ? BigInt(index) : null;
+    }),
+  );
+  const messages = (await db.query(asObjects, values, signal)).map(toAgentMessage);
+  const expected = StreamMessagesResponse.encode({ messages, lastSeq: 0n }).finish();
+  const wire = await record(asBytes.text, values);
+
+  fc.assert(
+    fc.property(fc.array(fc.nat({ max: wire.length }), { maxLength: 40 }), (cuts) => {
+      const page = new MessagePage();
+      const take: OnRow = (row, start, end) => page.add(row, start, end);
+      let parsed = "";
+      const splitter = new RowSplitter((bytes) => {
+        for (const code of codesOf(bytes)) {
+          parsed += code;
+          if (code === "T" && parsed.includes("Z")) splitter.onRow = take;
+          if (code === "C") splitter.onRow = undefined;
+        }
+      });
+      let from = 0;
+      for (const cut of [...cuts, wire.length].toSorted((a, b) => a - b)) {
+        splitter.push(wire.subarray(from, cut));
+        from = cut;
+      }
+      expect(Buffer.from(page.encode(new Uint8Array())).equals(expected)).toBe(true);
+      // The rows of the other answer are the parser's.
+      expect(parsed).toBe(`12TDDDCZ12TCZ`);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("what the receiver of rows throws ends its query alone", async () => {
+  const alone = new Database(database.url, { poolSize: 1 });
+  try {
+    const rows = statement<object>("rows", "SELECT n FROM generate_series(1, 5000) AS n");
+    let calls = 0;
+    const fail: OnRow = () => {
+      calls++;
+      throw new Error("no more");
+    };
+    await expect(alone.queryRows(rows, [], fail, signal)).rejects.toThrow("no more");
+    expect(calls).toBe(1);
+    // The same connection serves on, with objects and with bytes.
+    expect(await alone.query(rows, [], signal)).toHaveLength(5000);
+    let sum = 0;
+    const add: OnRow = (row, start) => {
+      sum += row.readInt32BE(start + 6);
+    };
+    await alone.queryRows(rows, [], add, signal);
+    expect(sum).toBe(12_502_500);
+    const failing = statement<object>(
+      "failing",
+      "SELECT 10 / (3 - n) FROM generate_series(1, 5) n",
+    );
+    await expect(alone.queryRows(failing, [], add, signal)).rejects.toThrow("division by zero");
+    expect(await alone.query(rows, [], signal)).toHaveLength(5000);
+  } finally {
+    await alone.close();
+  }
+});
+
+// What Postgres sends for two statements: one of three rows as text, then this one in binary.
+async function record(text: string, values: unknown[]): Promise<Buffer> {
+  const client = new pg.Client({ connectionString: database.url });
+  await client.connect();
+  const chunks: Buffer[] = [];
+  client.connection.stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  await client.query("SELECT n FROM generate_series(1, $1::int) AS n", [3]);
+  // pg makes the wrong values of binary rows; only what came over the wire matters.
+  await client.query({ text, values, binary: true } as pg.QueryConfig);
+  await client.end();
+  return Buffer.concat(chunks);
+}
+
+// The codes of whole messages.
+function codesOf(bytes: Buffer): string[] {
+  const codes: string[] = [];
+  for (let at = 0; at < bytes.length; at += 1 + bytes.readUInt32BE(at + 1)) {
+    codes.push(String.fromCharCode(bytes[at]!));
+  }
+  return codes;
+}

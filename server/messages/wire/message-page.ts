@@ -3,7 +3,7 @@
 // Its bytes are those of `repeated AgentMessage messages = 1` as toAgentMessage() and the generated
 // encoder write them. Only what is not text in its column goes through them: tool calls, metadata
 // and texts with U+0000.
-import { AgentMessage, Role, ToolCall } from "../../../gen/agentstore/v1/messages.js";
+import { AgentMessage, type Role, ToolCall } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
 import { ROLE_NAMES, type StoredText } from "../message.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
