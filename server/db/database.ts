@@ -3,6 +3,8 @@ import pg from "pg";
 import { limits } from "../config.js";
 import { fromPostgresError, overloaded } from "../errors/postgres.js";
 import { breakConnection, CANCEL_PATIENCE_MS, cancelQuery } from "./cancel.js";
+import type { OnRow } from "./row-splitter.js";
+import { RowsClient } from "./rows-client.js";
 
 /** A prepared statement; Row is the shape of what it returns. */
 export interface Statement<Row> {
@@ -72,6 +74,7 @@ export class Database {
       keepAlive: true,
       types,
       pipeline: true,
+      Client: RowsClient,
     });
     this.#pool.on("error", onIdleError);
     this.#pool.on("connect", (client) => {
@@ -90,6 +93,21 @@ export class Database {
    */
   query<Row>(statement: Statement<Row>, values: unknown[], signal: AbortSignal): Promise<Row[]> {
     return this.#lease(signal, (lease) => lease.query(statement, values));
+  }
+
+  /**
+   * As query(), but hands out each row as the bytes that Postgres sent, in its
+   * binary format, before it returns.
+   *
+   * @throws what onRow throws too
+   */
+  queryRows(
+    statement: Statement<object>,
+    values: unknown[],
+    onRow: OnRow,
+    signal: AbortSignal,
+  ): Promise<void> {
+    return this.#lease(signal, (lease) => lease.queryRows(statement, values, onRow));
   }
 
   /**
@@ -131,7 +149,7 @@ export class Database {
     }
     let lease: Lease | undefined;
     try {
-      lease = new Lease(await this.#pool.connect(), signal);
+      lease = new Lease((await this.#pool.connect()) as pg.PoolClient & RowsClient, signal);
       return await work(lease);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
@@ -155,7 +173,7 @@ class Lease implements Transaction {
   #impatience: NodeJS.Timeout | undefined;
 
   constructor(
-    readonly client: pg.PoolClient,
+    readonly client: pg.PoolClient & RowsClient,
     readonly signal: AbortSignal,
   ) {
     // The query that is hit by a broken connection rejects too; this listener
@@ -195,10 +213,19 @@ class Lease implements Transaction {
   }
 
   async query<Row>({ name, text }: Statement<Row>, values: unknown[]): Promise<Row[]> {
+    const send = () => this.client.query({ name, text, values });
+    return (await this.#run(send)).rows as Row[];
+  }
+
+  queryRows({ name, text }: Statement<object>, values: unknown[], onRow: OnRow): Promise<void> {
+    return this.#run(() => this.client.queryRows({ name, text, values }, onRow));
+  }
+
+  async #run<T>(send: () => Promise<T>): Promise<T> {
     if (!this.#committing) this.signal.throwIfAborted();
     this.#running++;
     try {
-      return (await this.client.query({ name, text, values })).rows as Row[];
+      return await send();
     } finally {
       this.#running--;
     }

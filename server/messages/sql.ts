@@ -1,5 +1,6 @@
 // The statements on messages.
 import { statement } from "../db/database.js";
+import { WIRE_COLUMNS } from "./wire/message-page.js";
 
 /** A message as it is stored. */
 export interface MessageRow {
@@ -143,29 +144,38 @@ export const getMessageRange = statement<MessageRow>(
     ORDER BY seq`,
 );
 
-// A page: the messages between two seqs (both excluded), so many at the most,
+// Pages: the messages between two seqs (both excluded), so many at the most,
 // and none that begins after so many bytes.
-const page = (name: string, direction: "ASC" | "DESC") =>
-  statement<MessageRow>(
+const page = (
+  name: string,
+  direction: "ASC" | "DESC",
+  inclusive: "<=" | ">=",
+  last: "max" | "min",
+) =>
+  statement<never>(
     name,
-    `SELECT ${COLUMNS}
-       FROM (
-         SELECT *, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING) - bytes
-                     AS bytes_before
-           FROM (
-             SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes
-               FROM conversation_messages
-              WHERE conversation_id = $1 AND seq > $2 AND seq < $3
-              ORDER BY seq ${direction}
-              LIMIT $4
-           ) AS sized
-       ) AS page
-      WHERE bytes_before < $5
+    `SELECT ${WIRE_COLUMNS.join(", ")}
+       FROM conversation_messages
+      WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+        AND seq ${inclusive} (
+          SELECT ${last}(seq)
+            FROM (
+              SELECT seq, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING)
+                          - bytes AS bytes_before
+                FROM (
+                  SELECT seq, ${MESSAGE_BYTES} AS bytes
+                    FROM conversation_messages
+                   WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+                   ORDER BY seq ${direction}
+                   LIMIT $4
+                ) AS sized
+            ) AS page
+           WHERE bytes_before < $5)
       ORDER BY seq ${direction}`,
   );
 
-export const pageOldestFirst = page("page_oldest_first", "ASC");
-export const pageNewestFirst = page("page_newest_first", "DESC");
+export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max");
+export const pageNewestFirst = page("page_newest_first", "DESC", ">=", "min");
 
 export const deleteAllMessages = statement<never>(
   "delete_all_messages",

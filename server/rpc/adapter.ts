@@ -15,7 +15,7 @@ import type { Call, Limits } from "./call.js";
 import type { Decode } from "./decode.js";
 import { GrpcCall, type RawStreamCall, type RawUnaryCall } from "./grpc-call.js";
 import * as interceptors from "./interceptors.js";
-import type { Rpcs, StreamRpc, UnaryRpc } from "./method.js";
+import { Encoded, type Rpcs, type StreamRpc, type UnaryRpc } from "./method.js";
 
 /** What the calls of a server share. */
 export interface ServerContext {
@@ -61,7 +61,11 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
       (call: Call) => (call as GrpcCall).answer(rpc),
     );
     // Requests are decoded inside the chain, where a failure gets its reason and field.
-    definition[key] = { ...method, requestDeserialize: (bytes: Buffer) => bytes };
+    definition[key] = {
+      ...method,
+      requestDeserialize: (bytes: Buffer) => bytes,
+      responseSerialize: serializer(method.responseSerialize as (response: unknown) => Buffer),
+    };
     implementation[key] = (raw: RawUnaryCall | RawStreamCall, respond?: sendUnaryData<unknown>) => {
       const call = new GrpcCall(name, raw, db, appends, limits, respond);
       calls.add(call);
@@ -85,4 +89,8 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
       for (const call of calls) call.abort(shuttingDown());
     },
   };
+}
+
+function serializer(serialize: (response: unknown) => Buffer): (response: unknown) => Buffer {
+  return (response) => (response instanceof Encoded ? response.bytes : serialize(response));
 }
