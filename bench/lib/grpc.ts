@@ -1,0 +1,87 @@
+// gRPC over Node's http2 with frames made by hand: a client that costs as little as possible.
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node:http2";
+
+const WINDOW_BYTES = 8 * 1024 * 1024;
+const HEADER_BYTES = 5;
+
+/** The request_id that the load client replaces by one of the same length. */
+export const PLACEHOLDER = "-request-id-of-thirty-two-bytes-";
+
+/** Opens a connection; `address` is host:port, `window` what the server may send unread, in bytes. */
+export function open(address: string, window = WINDOW_BYTES): Promise<ClientHttp2Session> {
+  return new Promise((resolve, reject) => {
+    const session = connect(`http://${address}`, { settings: { initialWindowSize: window } });
+    session.once("error", reject);
+    session.once("connect", () => {
+      session.setLocalWindowSize(window);
+      resolve(session);
+    });
+  });
+}
+
+/** Puts gRPC's length prefix before an encoded message. */
+export function frame(message: Uint8Array): Buffer {
+  const framed = Buffer.allocUnsafe(HEADER_BYTES + message.length);
+  framed[0] = 0;
+  framed.writeUInt32BE(message.length, 1);
+  framed.set(message, HEADER_BYTES);
+  return framed;
+}
+
+/** What a call came to. */
+export interface CallEnd {
+  /** gRPC's status code; -1 when the connection broke. */
+  code: number;
+  /** Bytes of the answer, frames included. */
+  bytes: number;
+  /** The first bytes of the answer, as many as came at once. */
+  firstChunk: Buffer | undefined;
+}
+
+/**
+ * Makes a call and reads its answer without decoding it.
+ *
+ * @param path for example `/agentstore.v1.AgentStore/AddMessage`
+ * @param framed the request, from frame()
+ * @param onFirstMessage called when the first whole message of the answer is there
+ */
+export function call(
+  session: ClientHttp2Session,
+  path: string,
+  framed: Buffer,
+  done: (end: CallEnd) => void,
+  onFirstMessage?: () => void,
+): { cancel(): void } {
+  const stream = session.request({
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/grpc",
+    te: "trailers",
+  });
+  let code = -1;
+  let bytes = 0;
+  let firstChunk: Buffer | undefined;
+  let firstBytes = Number.POSITIVE_INFINITY;
+  const readStatus = (headers: IncomingHttpHeaders) => {
+    const status = headers["grpc-status"];
+    if (status !== undefined) code = Number(status);
+  };
+  stream.on("response", readStatus);
+  stream.on("trailers", readStatus);
+  stream.on("data", (chunk: Buffer) => {
+    if (firstChunk === undefined) {
+      firstChunk = chunk;
+      firstBytes = HEADER_BYTES + chunk.readUInt32BE(1);
+    }
+    bytes += chunk.length;
+    if (bytes >= firstBytes) {
+      firstBytes = Number.POSITIVE_INFINITY;
+      onFirstMessage?.();
+    }
+  });
+  // How it failed is told by the code.
+  stream.on("error", () => {});
+  stream.on("close", () => done({ code, bytes, firstChunk }));
+  stream.end(framed);
+  return { cancel: () => stream.close(8) };
+}
