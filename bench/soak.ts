@@ -8,8 +8,8 @@ import { fill } from "./lib/fill.js";
 import { cpuMillis, residentBytes } from "./lib/process.js";
 import { describeMachine, printTable, writeJson } from "./lib/report.js";
 import { startStore } from "./lib/server.js";
-import { SOAK_MODEL } from "./lib/soak-model.js";
 import type { SoakJob, SoakResult } from "./lib/soak-client.js";
+import { SOAK_MODEL } from "./lib/soak-model.js";
 import { median } from "./lib/stats.js";
 import { startWorker } from "./lib/worker.js";
 
@@ -58,7 +58,9 @@ try {
   await client.run({ ...load, seconds: TOP_SECONDS / 2, pace: { callers: CALLERS } });
   const top = await client.run({ ...load, seconds: TOP_SECONDS, pace: { callers: CALLERS } });
   const perSecond = Math.floor(top.perSecond * share);
-  print(`top rate ${Math.round(top.perSecond)} calls/s with ${CALLERS} callers; now ${perSecond}/s`);
+  print(
+    `top rate ${Math.round(top.perSecond)} calls/s with ${CALLERS} callers; now ${perSecond}/s`,
+  );
   print("minute  RSS MiB  cores  calls/s  p50 ms  p99 ms  longest ms  failed");
   const slices: Slice[] = [];
   const begun = Date.now();
@@ -108,7 +110,15 @@ try {
   printTable(machine, figures);
   const stamp = started.toISOString().replaceAll(/[:.]/g, "-");
   const file = options.output ?? join(projectRoot, "bench/results", `soak-${stamp}.json`);
-  writeJson(file, { started, minutes, topPerSecond: top.perSecond, perSecond, machine, figures, slices });
+  writeJson(file, {
+    started,
+    minutes,
+    topPerSecond: top.perSecond,
+    perSecond,
+    machine,
+    figures,
+    slices,
+  });
   print(`\nwritten to ${file}`);
 } finally {
   await client.stop();

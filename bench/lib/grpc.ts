@@ -3,6 +3,8 @@ import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from "node
 
 const WINDOW_BYTES = 8 * 1024 * 1024;
 const HEADER_BYTES = 5;
+/** HTTP/2's error code of a call that is given up. */
+const CANCEL = 8;
 
 /** The request_id that the load client replaces by one of the same length. */
 export const PLACEHOLDER = "-request-id-of-thirty-two-bytes-";
@@ -43,6 +45,7 @@ export interface CallEnd {
  *
  * @param path for example `/agentstore.v1.AgentStore/AddMessage`
  * @param framed the request, from frame()
+ * @returns stop() reads no further, cancel() ends the call
  * @param onFirstMessage called when the first whole message of the answer is there
  */
 export function call(
@@ -51,7 +54,7 @@ export function call(
   framed: Buffer,
   done: (end: CallEnd) => void,
   onFirstMessage?: () => void,
-): { cancel(): void } {
+): { stop(): void; cancel(): void } {
   const stream = session.request({
     ":method": "POST",
     ":path": path,
@@ -83,5 +86,5 @@ export function call(
   stream.on("error", () => {});
   stream.on("close", () => done({ code, bytes, firstChunk }));
   stream.end(framed);
-  return { cancel: () => stream.close(8) };
+  return { stop: () => stream.pause(), cancel: () => stream.close(CANCEL) };
 }

@@ -15,7 +15,7 @@ export type LoadJob = {
   callers: number;
   /** Ends after so many seconds, or after so many calls. */
   until: { seconds: number } | { calls: number };
-  /** Ends a stream as soon as its first message is there. */
+  /** Reads a stream's first message only, and ends it when the server waits for its reader. */
   firstMessageOnly?: boolean;
   /** Has each request carry an id of its own in place of PLACEHOLDER. */
   uniqueIds?: boolean;
@@ -36,8 +36,8 @@ export interface LoadResult {
 
 /** Callers that share one connection. */
 const CALLERS_A_CONNECTION = 64;
-/** HTTP/2's default: what a reader that has stopped reading has let the server send. */
-const STALLED_WINDOW_BYTES = 65_535;
+/** HTTP/2's default: what the server may send to a reader that has stopped reading. */
+const DEFAULT_WINDOW_BYTES = 65_535;
 
 const idPrefix = randomBytes(8).toString("hex");
 let ids = 0;
@@ -45,6 +45,9 @@ let ids = 0;
 function nextId(): string {
   return idPrefix + String(++ids).padStart(PLACEHOLDER.length - idPrefix.length, "0");
 }
+
+/** How long a stream is held after its first message. */
+const HOLD_MS = 20;
 
 const connections = new Map<string, ClientHttp2Session[]>();
 
@@ -57,6 +60,10 @@ async function connectionsTo(address: string, count: number): Promise<ClientHttp
 
 serveJobs(async (job: LoadJob): Promise<LoadResult> => {
   if (job.stalled) return stall(job);
+  if (job.firstMessageOnly) {
+    const session = await open(job.address, DEFAULT_WINDOW_BYTES);
+    return load(job, [session]).finally(() => session.close());
+  }
   const count = Math.ceil(job.callers / CALLERS_A_CONNECTION);
   return load(job, await connectionsTo(job.address, count));
 });
@@ -89,7 +96,8 @@ function load(job: LoadJob, sessions: ClientHttp2Session[]): Promise<LoadResult>
       let first: number | undefined;
       const onFirst = () => {
         first = performance.now() - from;
-        making.cancel();
+        making.stop();
+        setTimeout(making.cancel, HOLD_MS);
       };
       const making = call(
         session,
@@ -122,7 +130,7 @@ function load(job: LoadJob, sessions: ClientHttp2Session[]): Promise<LoadResult>
 
 async function stall(job: LoadJob): Promise<LoadResult> {
   const seconds = "seconds" in job.until ? job.until.seconds : 1;
-  const session = await open(job.address, STALLED_WINDOW_BYTES);
+  const session = await open(job.address, DEFAULT_WINDOW_BYTES);
   const streams = Array.from({ length: job.callers }, (_, caller) => {
     const stream = session.request({
       ":method": "POST",

@@ -108,7 +108,10 @@ function planRead(kind: number, conversationId: bigint): { path: string; request
     return { path: method("ListSessions"), request: ListSessionsRequest.encode(request).finish() };
   }
   const request = StreamMessagesRequest.fromPartial({ conversationId, lastN: 200n });
-  return { path: method("StreamMessages"), request: StreamMessagesRequest.encode(request).finish() };
+  return {
+    path: method("StreamMessages"),
+    request: StreamMessagesRequest.encode(request).finish(),
+  };
 }
 
 serveJobs(async (job: SoakJob): Promise<SoakResult> => {
