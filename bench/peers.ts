@@ -22,7 +22,9 @@ const { values: options } = parseArgs({
 });
 
 const DIRECTORY = join(projectRoot, "bench/peers");
-const PYTHON = join(DIRECTORY, ".venv/bin/python");
+/** Beside what is compiled: neither is checked in, linted or formatted. */
+const VENV = join(projectRoot, "bench/dist/venv");
+const PYTHON = join(VENV, "bin/python");
 const OWN = "AgentStore";
 const PEERS = [
   { name: "LangGraph JS PostgresSaver", file: "langgraph.mjs" },
@@ -32,12 +34,13 @@ const PEERS = [
   { name: "Google ADK DatabaseSessionService", file: "google_adk.py" },
   { name: "LangGraph Python PostgresSaver", file: "langgraph_python.py" },
 ];
+const WARM_UPS = options.quick ? 1 : 3;
 const rounds = options.quick ? 1 : 5;
 /** Calls of each work in each round. */
 const CALLS = options.quick ? 3 : 8;
 /** Enough sessions that appending does not make another size of them. */
 const SIZES = [
-  { messages: 10, sessions: rounds * CALLS },
+  { messages: 10, sessions: (rounds + WARM_UPS) * CALLS },
   { messages: 1_000, sessions: 5 },
   { messages: 10_000, sessions: 2 },
 ];
@@ -86,10 +89,10 @@ try {
     }
   }
   const samples = new Samples("peers");
-  // The first round warms up and is not counted.
-  for (let round = 0; round <= rounds; round++) {
-    say(`round ${round} of ${rounds}`);
-    await measure(round === 0 ? new Samples("warm-up") : samples, round);
+  // The first rounds warm up and are not counted.
+  for (let round = 1 - WARM_UPS; round <= rounds; round++) {
+    say(round > 0 ? `round ${round} of ${rounds}` : "warming up");
+    await measure(round > 0 ? samples : new Samples("warm-up"), round);
   }
   const figures = report(samples);
   const machine = await describeMachine(store.databaseUrl());
@@ -111,8 +114,8 @@ function install(): void {
     stdio: [...inPeers.stdio],
   });
   try {
-    if (!existsSync(PYTHON)) execFileSync("python3", ["-m", "venv", ".venv"], { cwd: DIRECTORY });
-    say("installing the peers from PyPI into bench/peers/.venv");
+    if (!existsSync(PYTHON)) execFileSync("python3", ["-m", "venv", VENV]);
+    say("installing the peers from PyPI into bench/dist/venv");
     const pip = ["-m", "pip", "install", "-q", "-r", "requirements.txt"];
     execFileSync(PYTHON, pip, { cwd: DIRECTORY, stdio: ["ignore", "ignore", "inherit"] });
   } catch (error) {
@@ -168,7 +171,7 @@ async function start(
 }
 
 async function measure(samples: Samples, round: number): Promise<void> {
-  const indexes = Array.from({ length: CALLS }, (_, n) => Math.max(round - 1, 0) * CALLS + n);
+  const indexes = Array.from({ length: CALLS }, (_, n) => (round - 1 + WARM_UPS) * CALLS + n);
   for (const work of ["last", "all", "list", "append"] as const) {
     for (const { messages } of work === "list" ? [{ messages: LISTED }] : SIZES) {
       for (const peer of running) {

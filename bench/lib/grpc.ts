@@ -36,8 +36,6 @@ export interface CallEnd {
   code: number;
   /** Bytes of the answer, frames included. */
   bytes: number;
-  /** The first bytes of the answer, as many as came at once. */
-  firstChunk: Buffer | undefined;
 }
 
 /**
@@ -63,8 +61,6 @@ export function call(
   });
   let code = -1;
   let bytes = 0;
-  let firstChunk: Buffer | undefined;
-  let firstBytes = Number.POSITIVE_INFINITY;
   const readStatus = (headers: IncomingHttpHeaders) => {
     const status = headers["grpc-status"];
     if (status !== undefined) code = Number(status);
@@ -72,19 +68,27 @@ export function call(
   stream.on("response", readStatus);
   stream.on("trailers", readStatus);
   stream.on("data", (chunk: Buffer) => {
-    if (firstChunk === undefined) {
-      firstChunk = chunk;
-      firstBytes = HEADER_BYTES + chunk.readUInt32BE(1);
-    }
     bytes += chunk.length;
-    if (bytes >= firstBytes) {
-      firstBytes = Number.POSITIVE_INFINITY;
-      onFirstMessage?.();
-    }
   });
+  if (onFirstMessage) stream.on("data", whenWhole(onFirstMessage));
   // How it failed is told by the code.
   stream.on("error", () => {});
-  stream.on("close", () => done({ code, bytes, firstChunk }));
+  stream.on("close", () => done({ code, bytes }));
   stream.end(framed);
   return { stop: () => stream.pause(), cancel: () => stream.close(CANCEL) };
+}
+
+/** Takes the chunks of an answer and calls back once, when its first message is whole. */
+function whenWhole(onFirstMessage: () => void): (chunk: Buffer) => void {
+  let start = Buffer.alloc(0);
+  let bytes = 0;
+  let told = false;
+  return (chunk) => {
+    if (start.length < HEADER_BYTES) start = Buffer.concat([start, chunk]);
+    bytes += chunk.length;
+    if (told || start.length < HEADER_BYTES) return;
+    if (bytes < HEADER_BYTES + start.readUInt32BE(1)) return;
+    told = true;
+    onFirstMessage();
+  };
 }

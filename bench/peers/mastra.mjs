@@ -3,6 +3,8 @@ import { randomUUID } from "node:crypto";
 import { PostgresStore } from "@mastra/pg";
 import { contents, servePeer } from "../dist/bench/lib/line-jobs.js";
 
+const PAGE_SIZE = 500;
+
 let store;
 const threads = new Map();
 
@@ -34,13 +36,19 @@ async function add(threadId, count) {
   return (await store.saveMessages({ messages, format: "v2" })).length;
 }
 
-async function load(threadId, perPage) {
-  const page = await store.getMessagesPaginated({
-    threadId,
-    format: "v2",
-    selectBy: { pagination: { page: 0, perPage } },
-  });
-  return page.messages.length;
+function load(threadId, page, perPage) {
+  const selectBy = { pagination: { page, perPage } };
+  return store.getMessagesPaginated({ threadId, format: "v2", selectBy });
+}
+
+// In pages: what it does with one large result takes the square of its length.
+async function loadAll(threadId) {
+  let count = 0;
+  for (let page = 0; ; page++) {
+    const { messages, hasMore } = await load(threadId, page, PAGE_SIZE);
+    count += messages.length;
+    if (!hasMore) return count;
+  }
 }
 
 await servePeer({
@@ -61,8 +69,8 @@ await servePeer({
     }
   },
   append: (messages, index) => add(of(messages, index), 6),
-  last: (messages, index) => load(of(messages, index), 20),
-  all: (messages, index) => load(of(messages, index), 1_000_000),
+  last: async (messages, index) => (await load(of(messages, index), 0, 20)).messages.length,
+  all: (messages, index) => loadAll(of(messages, index)),
   async list() {
     const page = { resourceId: "listed", page: 0, perPage: 50 };
     return (await store.getThreadsByResourceIdPaginated(page)).threads.length;
