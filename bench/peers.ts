@@ -108,11 +108,8 @@ try {
 
 function install(): void {
   say("installing the peers from npm into bench/peers/");
-  const inPeers = { cwd: DIRECTORY, stdio: ["ignore", "ignore", "inherit"] as const };
-  execFileSync("npm", ["ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit"], {
-    ...inPeers,
-    stdio: [...inPeers.stdio],
-  });
+  const npm = ["ci", "--ignore-scripts", "--legacy-peer-deps", "--no-audit"];
+  execFileSync("npm", npm, { cwd: DIRECTORY, stdio: ["ignore", "ignore", "inherit"] });
   try {
     if (!existsSync(PYTHON)) execFileSync("python3", ["-m", "venv", VENV]);
     say("installing the peers from PyPI into bench/dist/venv");
@@ -148,7 +145,7 @@ async function start(
     async ask(job) {
       child.stdin.write(`${JSON.stringify(job)}\n`);
       for (;;) {
-        const { value, done } = await lines.next();
+        const { value, done } = (await lines.next()) as IteratorResult<string, undefined>;
         if (done) throw new Error(`${name} has ended`);
         // Some packages write to stdout themselves.
         if (!value.startsWith("{")) continue;

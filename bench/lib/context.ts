@@ -17,7 +17,7 @@ export interface Context {
   /** The version of pgbench; undefined where there is none. */
   pgbench: string | undefined;
   /** Says on stderr what is being done. */
-  say(text: string): void;
+  say: (text: string) => void;
 }
 
 /** A load's result, with what it took of the server. */

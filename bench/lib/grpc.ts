@@ -52,7 +52,7 @@ export function call(
   framed: Buffer,
   done: (end: CallEnd) => void,
   onFirstMessage?: () => void,
-): { stop(): void; cancel(): void } {
+): { stop: () => void; cancel: () => void } {
   const stream = session.request({
     ":method": "POST",
     ":path": path,
@@ -75,7 +75,7 @@ export function call(
   stream.on("error", () => {});
   stream.on("close", () => done({ code, bytes }));
   stream.end(framed);
-  return { stop: () => stream.pause(), cancel: () => stream.close(CANCEL) };
+  return { stop: () => void stream.pause(), cancel: () => stream.close(CANCEL) };
 }
 
 /** Takes the chunks of an answer and calls back once, when its first message is whole. */

@@ -52,10 +52,10 @@ const HOLD_MS = 20;
 const connections = new Map<string, ClientHttp2Session[]>();
 
 async function connectionsTo(address: string, count: number): Promise<ClientHttp2Session[]> {
-  const open_ = (connections.get(address) ?? []).filter(({ destroyed }) => !destroyed);
-  while (open_.length < count) open_.push(await open(address));
-  connections.set(address, open_);
-  return open_.slice(0, count);
+  const usable = (connections.get(address) ?? []).filter(({ destroyed }) => !destroyed);
+  while (usable.length < count) usable.push(await open(address));
+  connections.set(address, usable);
+  return usable.slice(0, count);
 }
 
 serveJobs(async (job: LoadJob): Promise<LoadResult> => {

@@ -23,7 +23,7 @@ export interface BenchServer {
 /** An embedded Postgres with a server on it. */
 export interface BenchStore extends BenchServer {
   /** The connection string of a database of the embedded Postgres. */
-  databaseUrl(name?: string): string;
+  databaseUrl: (name?: string) => string;
   /** The directory of its Unix socket. */
   socketDir: string;
   /** Where its files are; for those of further servers too. */

@@ -9,7 +9,7 @@ type Answer = { result: unknown } | { error: string };
 export interface Worker<Job, Result> {
   pid: number;
   /** @throws Error with what the job failed with */
-  run<J extends Job>(job: J): Promise<Result>;
+  run: (job: Job) => Promise<Result>;
   stop(): Promise<void>;
 }
 
@@ -41,9 +41,9 @@ export function startWorker<Job, Result>(module: string): Worker<Job, Result> {
 }
 
 /** Does the jobs of startWorker(), in the child process. */
-export function serveJobs<Job, Result>(work: (job: Job) => Promise<Result>): void {
+export function serveJobs(work: (job: never) => Promise<unknown>): void {
   process.on("message", (job) => {
-    work(job as Job).then(
+    work(job as never).then(
       (result) => process.send?.({ result } satisfies Answer),
       (error: unknown) => process.send?.({ error: String(error) } satisfies Answer),
     );
