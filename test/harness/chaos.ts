@@ -89,6 +89,9 @@ export async function runChaos(rounds: number, seed: number): Promise<ChaosRepor
     await writers;
     await verify(databaseUrl(dataDir), server.url, sessions, appends, report);
     expect(await server.end("SIGTERM"), server.output()).toBe(0);
+  } catch (error) {
+    const said = `What the last server said:\n${server.output().slice(-8_000)}`;
+    throw new Error(`${error instanceof Error ? error.message : error}\n${said}`, { cause: error });
   } finally {
     writing = false;
     await server.end("SIGKILL");

@@ -34,6 +34,17 @@ export async function holdSession(databaseUrl: string, id: bigint): Promise<Held
   return await holdLock(databaseUrl, "SELECT 1 FROM conversations WHERE id = $1 FOR UPDATE", [id]);
 }
 
+/** Makes commits that change sessions wait for the advisory lock 42, as for a slow disk. */
+export async function makeCommitsWait(databaseUrl: string): Promise<void> {
+  await withClient(databaseUrl, (client) =>
+    client.query(`
+      CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_advisory_xact_lock_shared(42); RETURN NULL; END $$;
+      CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT OR UPDATE ON conversations
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_at_commit()`),
+  );
+}
+
 /** What a connection of the service is doing. */
 export interface Activity {
   pid: number;

@@ -1,6 +1,7 @@
 // An acknowledged write is in Postgres, on disk. What crashes do to it, test/chaos shows.
 import { expect, test } from "vitest";
 import { withClient } from "../../harness/postgres.js";
+import { holdLock, makeCommitsWait, untilBlocked } from "../../harness/postgres-watch.js";
 import { startServerPair } from "../../harness/server-pair.js";
 import { newMessage } from "../../harness/stubs.js";
 
@@ -27,6 +28,35 @@ test("commits wait for the disk, even where the database's default is not to", a
       const { rows } = await client.query("SELECT setting, count(*)::int FROM commits GROUP BY 1");
       expect(rows).toEqual([{ setting: "on", count: 41 }]);
     });
+  } finally {
+    await pair.stop();
+  }
+});
+
+test("no write is acknowledged before its commit has come through", async () => {
+  const pair = await startServerPair();
+  try {
+    const conversationId = await pair.createSession(1);
+    const { session } = await pair.one.call("getSession", { conversationId });
+    // Commits wait for this lock, as they would for a slow disk.
+    await makeCommitsWait(pair.databaseUrl);
+    const lock = await holdLock(pair.databaseUrl, "SELECT pg_advisory_xact_lock(42)");
+    const acknowledged: string[] = [];
+    const writes = [
+      pair.one.call("createSession", { modelId: "gpt-4" }).then(() => "create"),
+      pair.one
+        .call("addMessage", { conversationId, message: newMessage(), requestId: "r" })
+        .then(() => "append"),
+      pair.one.call("updateSession", { session, updateMask: ["title"] }).then(() => "update"),
+    ].map((write) => write.then((name) => acknowledged.push(name)));
+    // The update waits for the append, whose commit is not through.
+    await untilBlocked(pair.databaseUrl, 3);
+    for (let n = 0; n < 20; n++) await pair.one.call("getSession", { conversationId });
+    expect(acknowledged).toEqual([]);
+    expect((await pair.two.call("getSession", { conversationId })).session).toEqual(session);
+    await lock.release();
+    await Promise.all(writes);
+    expect(acknowledged.sort()).toEqual(["append", "create", "update"]);
   } finally {
     await pair.stop();
   }

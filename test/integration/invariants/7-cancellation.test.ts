@@ -8,6 +8,7 @@ import { withClient } from "../../harness/postgres.js";
 import {
   holdLock,
   holdSession,
+  makeCommitsWait,
   poolActivity,
   until,
   untilBlocked,
@@ -231,14 +232,7 @@ test.each([
   ["cancelled", { cancel: true }],
   ["past its deadline", { cancel: false }],
 ])("a commit under way is carried out though its call is %s", async (_, { cancel }) => {
-  // The commit waits for this lock, as it would for a disk or a standby.
-  await withClient(server.databaseUrl, (client) =>
-    client.query(`
-      CREATE FUNCTION wait_at_commit() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$;
-      CREATE CONSTRAINT TRIGGER slow_commit AFTER INSERT ON conversation_messages
-        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait_at_commit()`),
-  );
+  await makeCommitsWait(server.databaseUrl);
   const lock = await holdLock(server.databaseUrl, "SELECT pg_advisory_xact_lock(42)");
   const request = { conversationId, message: newMessage({ content: "told" }), requestId: "r" };
   const abort = new AbortController();
