@@ -215,7 +215,8 @@ async function record(text: string, values: unknown[]): Promise<Buffer> {
   const client = new pg.Client({ connectionString: database.url });
   await client.connect();
   const chunks: Buffer[] = [];
-  client.connection.stream.on("data", (chunk: Buffer) => chunks.push(chunk));
+  // Copies: pg's parser uses a chunk's memory again.
+  client.connection.stream.on("data", (chunk: Buffer) => chunks.push(Buffer.from(chunk)));
   await client.query("SELECT n FROM generate_series(1, $1::int) AS n", [3]);
   // pg makes the wrong values of binary rows; only what came over the wire matters.
   await client.query({ text, values, binary: true } as pg.QueryConfig);
