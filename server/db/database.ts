@@ -79,6 +79,9 @@ export class Database {
     this.#pool.on("error", onIdleError);
     this.#pool.on("connect", (client) => {
       this.#clients.add(client);
+      // Between its readiness and its first lease nobody else listens, and an error that nobody
+      // hears ends the process. Whatever is hit by it rejects by itself.
+      client.on("error", () => {});
       client.once("end", () => this.#clients.delete(client));
     });
     if (onConnect !== undefined) {
@@ -176,8 +179,6 @@ class Lease implements Transaction {
     readonly client: pg.PoolClient & RowsClient,
     readonly signal: AbortSignal,
   ) {
-    // The query that is hit by a broken connection rejects too; this listener
-    // only keeps the event from ending the process.
     client.on("error", this.#onError);
     signal.addEventListener("abort", this.#onAbort, { once: true });
   }

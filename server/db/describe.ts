@@ -9,6 +9,8 @@ import pg from "pg";
  */
 export async function describeDatabase(url: string): Promise<string> {
   const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 10_000 });
+  // A connection that breaks also fails the query under way; unheard, "error" would end the process.
+  client.on("error", () => {});
   const place = `${client.database} on ${client.host}:${client.port}`;
   try {
     await client.connect();

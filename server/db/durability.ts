@@ -11,6 +11,8 @@ import type { Logger } from "pino";
  */
 export async function inspectDurability(url: string, logger: Logger): Promise<string | undefined> {
   const client = new pg.Client({ connectionString: url, application_name: "agentstore" });
+  // A connection that breaks also fails the query under way; unheard, "error" would end the process.
+  client.on("error", () => {});
   await client.connect();
   try {
     const { rows } = await client.query<{ name: string; setting: string }>(

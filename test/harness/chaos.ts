@@ -78,20 +78,22 @@ export async function runChaos(rounds: number, seed: number): Promise<ChaosRepor
     writers.catch(() => {});
     for (let round = 0; round < rounds; round++) {
       // In the middle of appends: some have been acknowledged since the last kill.
-      await acknowledgedMore(appends, 5 + random(20));
+      await acknowledgedMore(appends, 5 + random(20), server);
       await sleep(random(250));
       const victim = VICTIMS[round % VICTIMS.length]!;
       report.kills[victim]++;
       server = await kill(victim, server, dataDir, serve);
     }
-    await acknowledgedMore(appends, 20);
+    await acknowledgedMore(appends, 20, server);
     writing = false;
     await writers;
     await verify(databaseUrl(dataDir), server.url, sessions, appends, report);
     expect(await server.end("SIGTERM"), server.output()).toBe(0);
   } catch (error) {
     const said = `What the last server said:\n${server.output().slice(-8_000)}`;
-    throw new Error(`${error instanceof Error ? error.message : error}\n${said}`, { cause: error });
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\n${said}`, {
+      cause: error,
+    });
   } finally {
     writing = false;
     await server.end("SIGKILL");
@@ -144,10 +146,17 @@ async function write(
   client.close();
 }
 
-async function acknowledgedMore(appends: Append[], count: number): Promise<void> {
+async function acknowledgedMore(
+  appends: Append[],
+  count: number,
+  { child }: SpawnedServer,
+): Promise<void> {
   const acknowledged = () => appends.filter(({ seqs }) => seqs !== undefined).length;
   const before = acknowledged();
-  await until("appends go on", () => acknowledged() >= before + count);
+  await until("appends go on", () => {
+    if (child.exitCode !== null) throw new Error("the server has ended by itself");
+    return acknowledged() >= before + count;
+  });
 }
 
 async function kill(

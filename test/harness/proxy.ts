@@ -24,6 +24,8 @@ export interface Proxy {
   refuse(): Promise<void>;
   /** Takes new connections again. */
   accept(): Promise<void>;
+  /** Lets a Postgres end each new connection in the very moment in which it is ready, or not. */
+  endWhenReady(on: boolean): void;
   /** Cuts and refuses, for good. */
   close(): Promise<void>;
 }
@@ -50,7 +52,18 @@ export async function proxyToPostgres(databaseUrl: string): Promise<Proxy> {
   return relay.toProxy(url.href, () => rm(directory, { recursive: true, force: true }));
 }
 
+const READY = Buffer.from([0x5a, 0, 0, 0, 5, 0x49]);
+
+// What Postgres says when it is shut down.
+const FATAL = (() => {
+  const fields = ["SFATAL", "VFATAL", "C57P01", "Mterminating connection", "", ""].join("\0");
+  const packet = Buffer.from(`E----${fields}`, "latin1");
+  packet.writeInt32BE(packet.length - 1, 1);
+  return packet;
+})();
+
 class Relay {
+  endWhenReady = false;
   readonly #pairs = new Set<[Socket, Socket]>();
   #server: Server | undefined;
 
@@ -70,6 +83,9 @@ class Relay {
       stall: () => this.#stall(),
       refuse: () => this.refuse(),
       accept: () => this.accept(),
+      endWhenReady: (on) => {
+        this.endWhenReady = on;
+      },
       close: async () => {
         await this.refuse();
         await cleanUp();
@@ -91,7 +107,8 @@ class Relay {
         });
       }
       near.pipe(far);
-      far.pipe(near);
+      if (this.endWhenReady) endWhenReady(near, far);
+      else far.pipe(near);
     });
     server.listen(this.here);
     await once(server, "listening");
@@ -116,4 +133,12 @@ class Relay {
       far.unpipe(near).pause();
     }
   }
+}
+
+function endWhenReady(near: Socket, far: Socket): void {
+  far.on("data", (chunk: Buffer) => {
+    // In one piece, so that the client reads both at once.
+    if (chunk.subarray(-READY.length).equals(READY)) near.end(Buffer.concat([chunk, FATAL]));
+    else near.write(chunk);
+  });
 }

@@ -7,7 +7,7 @@ import type { AgentStoreError } from "../../../client/errors.js";
 import { databaseUrl, killPostgres, postgresProcesses, postmasterOf } from "../../harness/chaos.js";
 import { assertCountersAgree } from "../../harness/counters.js";
 import { checkHealth, SERVICES, watchHealth } from "../../harness/health.js";
-import { createDatabase } from "../../harness/postgres.js";
+import { createDatabase, withClient } from "../../harness/postgres.js";
 import { until } from "../../harness/postgres-watch.js";
 import { proxyToPostgres } from "../../harness/proxy.js";
 import { spawnServer, startServer } from "../../harness/server.js";
@@ -51,6 +51,36 @@ test("NOT_SERVING while Postgres is away, SERVING again by itself", async () => 
     }
     expect((await stubs.call("addMessage", append, options)).replayed).toBe(false);
     for (const watch of watches) watch.stop();
+  } finally {
+    stubs.close();
+    await server.stop();
+    await proxy.close();
+    await database.drop();
+  }
+});
+
+test("connections that Postgres ends as soon as they are made do not end the server", async () => {
+  const database = await createDatabase();
+  await withClient(database.url, async (client) => {
+    // As in production, where the server has nothing to set on a new connection.
+    const { rows } = await client.query<{ name: string }>("SELECT current_database() AS name");
+    await client.query(`ALTER DATABASE ${rows[0]!.name} SET synchronous_commit = on`);
+  });
+  const proxy = await proxyToPostgres(database.url);
+  const server = await startServer({ databaseUrl: proxy.address });
+  const stubs = new Stubs(server.address);
+  try {
+    proxy.endWhenReady(true);
+    const calls = Array.from({ length: 20 }, () =>
+      failureOf(stubs.call("createSession", { modelId: "gpt-4" })),
+    );
+    for (const failure of await Promise.all(calls)) {
+      expect(failure).toMatchObject({ code: "UNAVAILABLE", reason: "DATABASE_UNAVAILABLE" });
+    }
+    proxy.endWhenReady(false);
+    await until("it serves again", () =>
+      stubs.call("createSession", { modelId: "gpt-4" }).catch(() => false as const),
+    );
   } finally {
     stubs.close();
     await server.stop();
