@@ -161,8 +161,8 @@ test("what was rolled back leaves no answer behind", async () => {
   await untilBlocked(pair.databaseUrl);
   abort.abort();
   expect((await failure).code).toBe("CANCELLED");
-  await lock.release();
   await untilQuiet(pair.databaseUrl);
+  await lock.release();
   expect(await rows()).toEqual(before);
 
   // So the request_id is still free, for whatever body.
