@@ -8,7 +8,6 @@ import { Database } from "./db/database.js";
 import { inspectDurability } from "./db/durability.js";
 import { addMessage } from "./messages/add-message.js";
 import { addMessages } from "./messages/add-messages.js";
-import { AppendQueue } from "./messages/append-queue.js";
 import { getMessage } from "./messages/get-message.js";
 import { getMessages } from "./messages/get-messages.js";
 import { streamMessages } from "./messages/stream-messages.js";
@@ -90,7 +89,6 @@ export async function startApp(
   });
   const calls = addAgentStore(server, rpcs, {
     db,
-    appends: new AppendQueue(db),
     limits: { ...limits, messageBytes: options.maxMessageBytes },
     logger,
     authenticate,

@@ -7,9 +7,8 @@ import {
 } from "@grpc/grpc-js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
-import { RpcError, tooLong } from "../errors/rpc-error.js";
+import { RpcError } from "../errors/rpc-error.js";
 import { toServiceError } from "../errors/status.js";
-import type { AppendQueue } from "../messages/append-queue.js";
 import type { Call, Limits, LogFields, Principal } from "./call.js";
 import type { StreamRpc, UnaryRpc } from "./method.js";
 
@@ -29,7 +28,6 @@ export class GrpcCall implements Call {
   readonly #respond: sendUnaryData<unknown> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #response: unknown;
-  #ended = false;
 
   /**
    * @param raw the call
@@ -39,15 +37,11 @@ export class GrpcCall implements Call {
     readonly method: string,
     readonly raw: RawUnaryCall | RawStreamCall,
     readonly db: Database,
-    readonly appends: AppendQueue,
     readonly limits: Limits,
     respond?: sendUnaryData<unknown>,
   ) {
     this.#respond = respond;
-    raw.on("cancelled", () => {
-      // grpc-js says so of calls that have ended, too.
-      if (!this.#ended) this.abort(this.#cancellation());
-    });
+    raw.on("cancelled", () => this.abort(this.#cancellation()));
     // grpc-js gives a deadline that has passed already one more turn.
     if (this.#isLate()) this.abort(tooLong());
     this.#startTimer();
@@ -98,7 +92,7 @@ export class GrpcCall implements Call {
 
   /** Tells the caller that all went well. */
   succeed(): void {
-    this.#end();
+    clearTimeout(this.#timer);
     this.#sendCallId();
     if (this.#respond) this.#respond(null, this.#response);
     else (this.raw as RawStreamCall).end();
@@ -106,7 +100,7 @@ export class GrpcCall implements Call {
 
   /** Tells the caller what went wrong. */
   fail(error: unknown): void {
-    this.#end();
+    clearTimeout(this.#timer);
     const known =
       error instanceof RpcError
         ? error
@@ -139,11 +133,6 @@ export class GrpcCall implements Call {
     this.raw.sendMetadata(metadata);
   }
 
-  #end(): void {
-    this.#ended = true;
-    clearTimeout(this.#timer);
-  }
-
   #startTimer(): void {
     this.#timer = setTimeout(() => this.abort(tooLong()), this.limits.callMs);
     this.#timer.unref();
@@ -156,4 +145,11 @@ export class GrpcCall implements Call {
   #isLate(): boolean {
     return Date.now() >= Number(this.raw.getDeadline());
   }
+}
+
+function tooLong(): RpcError {
+  return new RpcError(
+    "DEADLINE_EXCEEDED",
+    "the call took too long; repeat it with the same request_id and a longer deadline",
+  );
 }

@@ -1,4 +1,0 @@
-// The model of the soak's sessions.
-
-/** Its id. */
-export const SOAK_MODEL = "soak";
