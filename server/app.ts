@@ -8,6 +8,7 @@ import { Database } from "./db/database.js";
 import { inspectDurability } from "./db/durability.js";
 import { addMessage } from "./messages/add-message.js";
 import { addMessages } from "./messages/add-messages.js";
+import { AppendQueue } from "./messages/append-queue.js";
 import { getMessage } from "./messages/get-message.js";
 import { getMessages } from "./messages/get-messages.js";
 import { streamMessages } from "./messages/stream-messages.js";
@@ -89,6 +90,7 @@ export async function startApp(
   });
   const calls = addAgentStore(server, rpcs, {
     db,
+    appends: new AppendQueue(db),
     limits: { ...limits, messageBytes: options.maxMessageBytes },
     logger,
     authenticate,

@@ -57,6 +57,12 @@ export const limits = {
   callMs: 60_000,
   /** Calls that wait for a database connection before the server says that it is full. */
   waitingCalls: 1_000,
+  /** Appends that wait for their group before the server says that it is full. */
+  waitingAppends: 10_000,
+  /** Groups of appends that are written at a time. */
+  appendFlushes: 2,
+  /** Messages that a group has at the most, unless one append has more. */
+  appendGroupMessages: 1_000,
   /** How long a call waits for a database connection. */
   acquireMs: 5_000,
 } as const;

@@ -3,6 +3,8 @@ import pg from "pg";
 import { limits } from "../config.js";
 import { fromPostgresError, overloaded } from "../errors/postgres.js";
 import { breakConnection, CANCEL_PATIENCE_MS, cancelQuery } from "./cancel.js";
+import type { OnRow } from "./row-splitter.js";
+import { RowsClient } from "./rows-client.js";
 
 /** A prepared statement; Row is the shape of what it returns. */
 export interface Statement<Row> {
@@ -17,10 +19,23 @@ export function statement<Row extends object>(name: string, text: string): State
   return { name, text };
 }
 
-/** Runs statements: one at a time, in the order of the calls. */
+/** Runs statements on one connection, in the order of the calls. */
 export interface Queries {
-  /** Returns the rows of a statement; values fill $1, $2 … */
+  /**
+   * Returns the rows of a statement; values fill $1, $2 … Statements that are
+   * not awaited one by one travel together: the connection is in pipeline mode.
+   */
   query<Row>(statement: Statement<Row>, values: unknown[]): Promise<Row[]>;
+}
+
+/** A transaction that is open. */
+export interface Transaction extends Queries {
+  /**
+   * Commits together with the statements that send() asks for, in one round trip,
+   * and returns what send() returns. From here on nothing stops the commit but a
+   * statement that fails. The transaction's last step.
+   */
+  commitWith<T>(send: () => Promise<T>): Promise<T>;
 }
 
 type Parser = (text: string) => unknown;
@@ -58,6 +73,8 @@ export class Database {
       application_name: "agentstore",
       keepAlive: true,
       types,
+      pipeline: true,
+      Client: RowsClient,
     });
     this.#pool.on("error", onIdleError);
     this.#pool.on("connect", (client) => {
@@ -82,23 +99,39 @@ export class Database {
   }
 
   /**
+   * As query(), but hands out each row as the bytes that Postgres sent, in its
+   * binary format, before it returns.
+   *
+   * @throws what onRow throws too
+   */
+  queryRows(
+    statement: Statement<object>,
+    values: unknown[],
+    onRow: OnRow,
+    signal: AbortSignal,
+  ): Promise<void> {
+    return this.#lease(signal, (lease) => lease.queryRows(statement, values, onRow));
+  }
+
+  /**
    * Runs work in one transaction (READ COMMITTED) and commits. What work throws
    * rolls back. An abort of the signal stops the statement that runs and rolls
    * back, until the commit has begun: from then on the call tells how it ended.
    */
-  transaction<T>(work: (queries: Queries) => Promise<T>, signal: AbortSignal): Promise<T> {
+  transaction<T>(work: (transaction: Transaction) => Promise<T>, signal: AbortSignal): Promise<T> {
     return this.#lease(signal, async (lease) => {
-      await lease.query(BEGIN, []);
-      let result: T;
       try {
-        result = await work(lease);
-        signal.throwIfAborted();
+        lease.begin();
+        const result = await work(lease);
+        if (!lease.committed) {
+          signal.throwIfAborted();
+          await lease.commitWith(() => Promise.resolve());
+        }
+        return result;
       } catch (error) {
         await lease.rollBack();
         throw error;
       }
-      await lease.client.query("COMMIT");
-      return result;
     });
   }
 
@@ -119,7 +152,7 @@ export class Database {
     }
     let lease: Lease | undefined;
     try {
-      lease = new Lease(await this.#pool.connect(), signal);
+      lease = new Lease((await this.#pool.connect()) as pg.PoolClient & RowsClient, signal);
       return await work(lease);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
@@ -130,17 +163,20 @@ export class Database {
   }
 }
 
-const BEGIN = statement("begin", "BEGIN");
+const BEGIN = statement<never>("begin", "BEGIN");
 
 // A pooled connection in the hands of one call.
-class Lease implements Queries {
-  #running = false;
+class Lease implements Transaction {
+  #running = 0;
+  #committing = false;
+  committed = false;
+  #begun: Promise<void> = Promise.resolve();
   #cancelled: Promise<void> | undefined;
   #discard = false;
   #impatience: NodeJS.Timeout | undefined;
 
   constructor(
-    readonly client: pg.PoolClient,
+    readonly client: pg.PoolClient & RowsClient,
     readonly signal: AbortSignal,
   ) {
     client.on("error", this.#onError);
@@ -152,7 +188,14 @@ class Lease implements Queries {
   };
 
   readonly #onAbort = () => {
-    if (this.#running) this.#cancelled = cancelQuery(this.client);
+    this.#cancelled = this.#begun.then(async () => {
+      // Also with a commit on its way: a statement before it may be waiting, and what has begun to
+      // commit no cancel request stops. Either way the answers say how it ended.
+      if (this.#running > 0) {
+        this.#discard = true;
+        await cancelQuery(this.client);
+      }
+    });
     // A peer that has gone silent ends no query, and must not hold a place in the pool for ever. A
     // commit that is broken off here still happens in Postgres; it is only not told.
     this.#impatience = setTimeout(() => {
@@ -161,18 +204,51 @@ class Lease implements Queries {
     }, CANCEL_PATIENCE_MS);
   };
 
+  /** Opens a transaction; BEGIN travels with the first statement. */
+  begin(): void {
+    // It must not be cancelled: the first statement would run without a transaction.
+    this.#begun = this.query(BEGIN, []).then(
+      () => {},
+      () => {},
+    );
+  }
+
   async query<Row>({ name, text }: Statement<Row>, values: unknown[]): Promise<Row[]> {
-    this.signal.throwIfAborted();
-    this.#running = true;
+    const send = () => this.client.query({ name, text, values });
+    return (await this.#run(send)).rows as Row[];
+  }
+
+  queryRows({ name, text }: Statement<object>, values: unknown[], onRow: OnRow): Promise<void> {
+    return this.#run(() => this.client.queryRows({ name, text, values }, onRow));
+  }
+
+  async #run<T>(send: () => Promise<T>): Promise<T> {
+    if (!this.#committing) this.signal.throwIfAborted();
+    this.#running++;
     try {
-      return (await this.client.query({ name, text, values })).rows as Row[];
+      return await send();
     } finally {
-      this.#running = false;
+      this.#running--;
     }
+  }
+
+  async commitWith<T>(send: () => Promise<T>): Promise<T> {
+    this.signal.throwIfAborted();
+    this.#committing = true;
+    const results = send();
+    const commit = this.client.query("COMMIT");
+    // Where a statement has failed, its error says more than that of the commit.
+    const [sent, { command }] = await Promise.allSettled([results, commit]).then(() =>
+      Promise.all([results, commit]),
+    );
+    if (command !== "COMMIT") throw new Error("the transaction was not committed");
+    this.committed = true;
+    return sent;
   }
 
   /** Ends the transaction, by ending the connection if need be. */
   async rollBack(): Promise<void> {
+    if (this.#committing) return;
     if (this.signal.aborted) {
       this.#discard = true;
       return;
@@ -187,6 +263,6 @@ class Lease implements Queries {
     // A cancel request on its way could hit the next caller's query.
     await this.#cancelled;
     this.client.off("error", this.#onError);
-    this.client.release(this.#discard || this.#cancelled !== undefined);
+    this.client.release(this.#discard);
   }
 }

@@ -1,6 +1,6 @@
 // The one place where Postgres' and the driver's errors become public ones.
 import pg from "pg";
-import { databaseUnavailable, RpcError, writeConflict } from "./rpc-error.js";
+import { databaseUnavailable, RpcError, tooLong, writeConflict } from "./rpc-error.js";
 
 const SOCKET_ERRORS = new Set([
   "ECONNREFUSED",
@@ -26,6 +26,8 @@ const POOL_TIMEOUT = "timeout exceeded when trying to connect";
 export function fromPostgresError(error: unknown): RpcError | null {
   if (error instanceof RpcError) return error;
   if (!(error instanceof Error)) return null;
+  // From AbortSignal.timeout.
+  if (error.name === "TimeoutError") return tooLong(error);
   if (error instanceof pg.DatabaseError) return fromSqlState(error);
   if (error.message === POOL_TIMEOUT)
     return overloaded("no database connection became free", error);

@@ -109,3 +109,12 @@ export function shuttingDown(): RpcError {
     { retryAfterMs: 500 },
   );
 }
+
+/** Says that the call's time is over. */
+export function tooLong(cause?: unknown): RpcError {
+  return new RpcError(
+    "DEADLINE_EXCEEDED",
+    "the call took too long; repeat it with the same request_id and a longer deadline",
+    { cause },
+  );
+}

@@ -2,13 +2,20 @@
 import { createHash } from "node:crypto";
 import type { CallContext } from "../rpc/call.js";
 
+const NOT_REPEATABLE = Buffer.alloc(0);
+
 /**
- * Hashes what a write asks for: the tenant, the RPC and all fields but
+ * Hashes what a write asks for, if it carries a request_id: the tenant, the RPC and all fields but
  * request_id. Keys are sorted, because other languages encode the entries of a
  * Struct in a different order each time.
  */
-export function fingerprint(context: CallContext, rpc: string, request: object): Buffer {
-  const text = canonicalJson([context.principal.tenant, rpc, { ...request, requestId: null }]);
+export function fingerprint(
+  context: CallContext,
+  rpc: string,
+  request: { requestId: string },
+): Buffer {
+  if (request.requestId === "") return NOT_REPEATABLE;
+  const text = canonicalJson([context.principal.tenant, rpc, { ...request, requestId: "" }]);
   return createHash("sha256").update(text).digest();
 }
 

@@ -54,7 +54,7 @@ export async function findAnswer(
     tenant,
   ]);
   if (!row) return null;
-  assertSame(row.fingerprint, fingerprint);
+  assertSameRequest(row.fingerprint, fingerprint);
   return row;
 }
 
@@ -75,6 +75,44 @@ export async function keepAnswer(
   if (inserted.length === 0) throw new TryAgain();
 }
 
+/** An answer that a session keeps. */
+export type KeptRequest = ConversationRequestRow & {
+  conversation_id: bigint;
+  request_id: string;
+  tenant_id: string;
+};
+
+/** As findAnswer, for several writes; leaves it to the caller to compare the fingerprints. */
+export async function findAnswers(
+  queries: Queries,
+  writes: RepeatableWrite[],
+): Promise<KeptRequest[]> {
+  const repeatable = writes.filter(({ requestId }) => requestId !== "");
+  if (repeatable.length === 0) return [];
+  return await queries.query(sql.findConversationRequests, [
+    repeatable.map(({ conversationId }) => conversationId),
+    repeatable.map(({ requestId }) => requestId),
+  ]);
+}
+
+/** Keeps the answers of appends whose sessions the transaction has locked. */
+export async function keepAnswers(
+  queries: Queries,
+  answers: { write: RepeatableWrite; firstSeq: bigint; lastSeq: bigint }[],
+  now: Date,
+): Promise<void> {
+  if (answers.length === 0) return;
+  await queries.query(sql.insertConversationRequests, [
+    answers.map(({ write }) => write.conversationId),
+    answers.map(({ write }) => write.requestId),
+    answers.map(({ write }) => write.tenant),
+    answers.map(({ write }) => write.fingerprint),
+    answers.map(({ firstSeq }) => firstSeq),
+    answers.map(({ lastSeq }) => lastSeq),
+    now,
+  ]);
+}
+
 /** Forgets all answers of a session, with the session itself. */
 export async function forgetAnswers(queries: Queries, conversationId: bigint): Promise<void> {
   await queries.query(sql.deleteConversationRequests, [conversationId]);
@@ -90,7 +128,7 @@ export async function findTenantAnswer(
   const values = [context.principal.tenant, requestId];
   const [row] = await context.db.query(sql.findTenantRequest, values, context.signal);
   if (!row) return null;
-  assertSame(row.fingerprint, fingerprint);
+  assertSameRequest(row.fingerprint, fingerprint);
   return row.answer;
 }
 
@@ -130,7 +168,12 @@ export async function repeatable<T>(
   throw writeConflict();
 }
 
-function assertSame(kept: Buffer, given: Buffer): void {
+/**
+ * Compares the fingerprints of two requests with the same request_id.
+ *
+ * @throws REQUEST_ID_REUSED
+ */
+export function assertSameRequest(kept: Buffer, given: Buffer): void {
   if (kept.equals(given)) return;
   throw fieldError(
     "REQUEST_ID_REUSED",

@@ -16,6 +16,24 @@ export const findConversationRequest = statement<ConversationRequestRow>(
     WHERE conversation_id = $1 AND request_id = $2 AND tenant_id = $3`,
 );
 
+/** The answers to several requests; the i-th conversation_id goes with the i-th request_id. */
+export const findConversationRequests = statement<
+  ConversationRequestRow & { conversation_id: bigint; request_id: string; tenant_id: string }
+>(
+  "find_conversation_requests",
+  `SELECT conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer
+     FROM unnest($1::bigint[], $2::text[]) AS asked (conversation_id, request_id)
+     JOIN conversation_requests USING (conversation_id, request_id)`,
+);
+
+export const insertConversationRequests = statement<never>(
+  "insert_conversation_requests",
+  `INSERT INTO conversation_requests
+     (conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, created_at)
+   SELECT *, $7::timestamptz
+     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[])`,
+);
+
 // ON CONFLICT waits for a transaction that is writing the same request_id.
 export const insertConversationRequest = statement<{ inserted: boolean }>(
   "insert_conversation_request",

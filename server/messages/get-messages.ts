@@ -1,8 +1,10 @@
 // GetMessages: one page of a session.
-import type { GetMessagesRequest, GetMessagesResponse } from "../../gen/agentstore/v1/messages.js";
-import type { UnaryRpc } from "../rpc/method.js";
+import { type GetMessagesRequest, GetMessagesResponse } from "../../gen/agentstore/v1/messages.js";
+import { present } from "../present.js";
+import { Encoded, type UnaryRpc } from "../rpc/method.js";
 import { decodePageToken, encodePageToken } from "../rpc/page-token.js";
-import { checkRange, isEmpty, lastSeqOf, rangeOf, readPage, skip } from "./range.js";
+import { checkRange, isEmpty, lastSeqOf, rangeOf, skip } from "./range.js";
+import { readPages } from "./read-pages.js";
 
 export const getMessages: UnaryRpc<GetMessagesRequest, GetMessagesResponse> = {
   validate(request, check, limits) {
@@ -22,9 +24,11 @@ export const getMessages: UnaryRpc<GetMessagesRequest, GetMessagesResponse> = {
       ? { after: position[0], before: position[1] }
       : skip(rangeOf(request, lastSeq), offset, order);
     if (isEmpty(range)) return { messages: [], nextPageToken: "" };
-    const { messages, rest } = await readPage(context, request, range);
-    context.note({ messages: messages.length });
+    const { pages, rest } = await readPages(context, request, range, 1);
+    const page = present(pages[0]);
+    context.note({ messages: page.count });
     const nextPageToken = isEmpty(rest) ? "" : encodePageToken(query, [rest.after, rest.before]);
-    return { messages, nextPageToken };
+    const otherFields = GetMessagesResponse.encode({ messages: [], nextPageToken }).finish();
+    return new Encoded<GetMessagesResponse>(page.encode(otherFields));
   },
 };

@@ -2,7 +2,8 @@
 import { AgentMessage, type NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
 import type { MessageRow } from "./sql.js";
 
-const ROLE_NAMES = {
+/** The roles as the tables hold them. */
+export const ROLE_NAMES = {
   [Role.SYSTEM]: "system",
   [Role.USER]: "user",
   [Role.ASSISTANT]: "assistant",
@@ -12,7 +13,7 @@ const ROLE_NAMES = {
 /** The role as the tables hold it. */
 export type RoleName = (typeof ROLE_NAMES)[keyof typeof ROLE_NAMES];
 
-const ROLES: Record<string, Role> = Object.fromEntries(
+const ROLES = new Map<string, Role>(
   Object.entries(ROLE_NAMES).map(([role, name]) => [name, Number(role) as Role]),
 );
 
@@ -26,7 +27,7 @@ export function toAgentMessage(row: MessageRow): AgentMessage {
   const message: AgentMessage = {
     id: row.id,
     conversationId: row.conversation_id,
-    role: ROLES[row.role] ?? Role.UNSPECIFIED,
+    role: ROLES.get(row.role) ?? Role.UNSPECIFIED,
     content: row.content,
     timestampMs: row.ts_ms ?? 0n,
     seq: row.seq,
@@ -77,6 +78,9 @@ export interface StoredTexts {
 }
 
 const TEXT_FIELDS = ["content", "name", "toolCallId", "payload", "payloadType"] as const;
+
+/** A field of a message that StoredTexts has. */
+export type StoredText = (typeof TEXT_FIELDS)[number];
 
 /**
  * Prepares a message's texts for Postgres, whose text cannot hold U+0000. Where

@@ -1,9 +1,8 @@
-// Ranges of seqs: what a read covers, and reading it page by page.
-import { type AgentMessage, MessageOrder } from "../../gen/agentstore/v1/messages.js";
+// Ranges of seqs: what a read covers.
+import { MessageOrder } from "../../gen/agentstore/v1/messages.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
-import { toAgentMessage } from "./message.js";
 import * as sql from "./sql.js";
 
 /** The messages between two seqs, both excluded. */
@@ -64,39 +63,4 @@ export function skip(range: SeqRange, count: bigint, order: MessageOrder): SeqRa
 /** Is there anything in the range? */
 export function isEmpty({ after, before }: SeqRange): boolean {
   return before - after <= 1n;
-}
-
-/** One page of a range, and what is left of the range behind it. */
-export interface RangePage {
-  messages: AgentMessage[];
-  rest: SeqRange;
-}
-
-/**
- * Reads the first page of a range that is not empty.
- *
- * @throws SESSION_NOT_FOUND when the session was deleted since its last seq was read
- */
-export async function readPage(
-  context: CallContext,
-  { conversationId, pageSize, order }: Pick<RangeRequest, "conversationId" | "pageSize" | "order">,
-  range: SeqRange,
-): Promise<RangePage> {
-  const { db, limits, signal } = context;
-  const newestFirst = order === MessageOrder.NEWEST_FIRST;
-  const rows = await db.query(
-    newestFirst ? sql.pageNewestFirst : sql.pageOldestFirst,
-    [
-      conversationId,
-      range.after,
-      range.before,
-      pageSize || limits.pageSizeDefault,
-      limits.pageBytes,
-    ],
-    signal,
-  );
-  const last = rows.at(-1);
-  if (!last) throw sessionNotFound(conversationId);
-  const rest = newestFirst ? { ...range, before: last.seq } : { ...range, after: last.seq };
-  return { messages: rows.map(toAgentMessage), rest };
 }

@@ -1,5 +1,6 @@
 // The statements on messages.
 import { statement } from "../db/database.js";
+import { WIRE_COLUMNS } from "./wire/message-page.js";
 
 /** A message as it is stored. */
 export interface MessageRow {
@@ -60,56 +61,73 @@ export const getLastSeq = statement<{ last_seq: bigint }>(
   `SELECT last_seq FROM conversations WHERE id = $1 AND tenant_id = $2`,
 );
 
-// Takes the seqs, and with the row's lock the session's turn: appends to one
-// session commit in the order of their seqs. A request that was answered before
-// or expects another last_seq changes no row.
-export const advanceSession = statement<{ last_seq: bigint; revision: bigint }>(
-  "advance_session",
-  `UPDATE conversations
-      SET last_seq = last_seq + $3,
-          revision = revision + $3,
-          message_count = message_count + $3,
-          user_messages = user_messages + $4,
-          assistant_messages = assistant_messages + $5,
-          system_messages = system_messages + $6,
-          tool_messages = tool_messages + $7,
-          total_characters = total_characters + $8,
-          input_tokens = input_tokens + $9,
-          output_tokens = output_tokens + $10,
-          cached_tokens = cached_tokens + $11,
-          reasoning_tokens = reasoning_tokens + $12,
-          cost_micros = cost_micros + $13,
-          first_message_ms = least(first_message_ms, $14),
-          last_message_ms = greatest(last_message_ms, $15),
-          first_message = CASE WHEN last_seq = 0 THEN $16 ELSE first_message END,
-          updated_at = greatest(updated_at, $17)
-    WHERE id = $1 AND tenant_id = $2
-      AND ($18::bigint IS NULL OR last_seq = $18)
-      AND NOT EXISTS (
-        SELECT 1 FROM conversation_requests WHERE conversation_id = $1 AND request_id = $19
-      )
-    RETURNING last_seq, revision`,
+/** A session that a group of appends has locked. */
+export interface LockedSessionRow {
+  id: bigint;
+  tenant_id: string;
+  last_seq: bigint;
+  revision: bigint;
+}
+
+// The lock is the session's turn: appends to one session commit in the order of
+// their seqs. Sessions that another transaction holds are left out, so that a
+// group never waits, and so never deadlocks.
+export const lockSessions = statement<LockedSessionRow>(
+  "lock_sessions",
+  `SELECT id, tenant_id, last_seq, revision
+     FROM conversations
+    WHERE id = ANY ($1)
+    ORDER BY id
+      FOR UPDATE SKIP LOCKED`,
 );
 
-const INSERTED = `conversation_id, seq, revision, role, content, ts_ms, name, tool_calls,
-  tool_call_id, payload, payload_type, metadata, input_tokens, output_tokens, cached_tokens,
-  reasoning_tokens, cost_micros, exact`;
-
-export const insertMessage = statement<{ id: bigint }>(
-  "insert_message",
-  `INSERT INTO conversation_messages (${INSERTED})
-   VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
-   RETURNING id`,
+/** As lockSessions, for one session, which it waits for. */
+export const awaitSession = statement<LockedSessionRow>(
+  "await_session",
+  `SELECT id, tenant_id, last_seq, revision FROM conversations WHERE id = $1 FOR UPDATE`,
 );
 
-export const insertMessages = statement<{ id: bigint; seq: bigint }>(
+export const advanceSessions = statement<never>(
+  "advance_sessions",
+  `UPDATE conversations AS c
+      SET last_seq = c.last_seq + d.messages,
+          revision = c.revision + d.messages,
+          message_count = c.message_count + d.messages,
+          user_messages = c.user_messages + d.users,
+          assistant_messages = c.assistant_messages + d.assistants,
+          system_messages = c.system_messages + d.systems,
+          tool_messages = c.tool_messages + d.tools,
+          total_characters = c.total_characters + d.characters,
+          input_tokens = c.input_tokens + d.input_tokens,
+          output_tokens = c.output_tokens + d.output_tokens,
+          cached_tokens = c.cached_tokens + d.cached_tokens,
+          reasoning_tokens = c.reasoning_tokens + d.reasoning_tokens,
+          cost_micros = c.cost_micros + d.cost_micros,
+          first_message_ms = least(c.first_message_ms, d.first_ms),
+          last_message_ms = greatest(c.last_message_ms, d.last_ms),
+          first_message = CASE WHEN c.last_seq = 0 THEN d.first_message ELSE c.first_message END,
+          updated_at = greatest(c.updated_at, $16)
+     FROM unnest(
+       $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
+       $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
+       $13::bigint[], $14::bigint[], $15::text[]
+     ) AS d (id, messages, users, assistants, systems, tools, characters, input_tokens,
+             output_tokens, cached_tokens, reasoning_tokens, cost_micros, first_ms, last_ms,
+             first_message)
+    WHERE c.id = d.id`,
+);
+
+export const insertMessages = statement<{ id: bigint; conversation_id: bigint; seq: bigint }>(
   "insert_messages",
-  `INSERT INTO conversation_messages (${INSERTED})
-   SELECT $1, * FROM unnest(
-     $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::json[],
-     $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::bigint[], $14::bigint[],
+  `INSERT INTO conversation_messages (
+     conversation_id, seq, revision, role, content, ts_ms, name, tool_calls, tool_call_id, payload,
+     payload_type, metadata, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
+     cost_micros, exact)
+   SELECT * FROM unnest(
+     $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+     $8::json[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::bigint[], $14::bigint[],
      $15::bigint[], $16::bigint[], $17::bigint[], $18::bytea[])
-   RETURNING id, seq`,
+   RETURNING id, conversation_id, seq`,
 );
 
 export const getMessage = statement<MessageRow>(
@@ -126,29 +144,38 @@ export const getMessageRange = statement<MessageRow>(
     ORDER BY seq`,
 );
 
-// A page: the messages between two seqs (both excluded), so many at the most,
+// Pages: the messages between two seqs (both excluded), so many at the most,
 // and none that begins after so many bytes.
-const page = (name: string, direction: "ASC" | "DESC") =>
-  statement<MessageRow>(
+const page = (
+  name: string,
+  direction: "ASC" | "DESC",
+  inclusive: "<=" | ">=",
+  last: "max" | "min",
+) =>
+  statement<never>(
     name,
-    `SELECT ${COLUMNS}
-       FROM (
-         SELECT *, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING) - bytes
-                     AS bytes_before
-           FROM (
-             SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes
-               FROM conversation_messages
-              WHERE conversation_id = $1 AND seq > $2 AND seq < $3
-              ORDER BY seq ${direction}
-              LIMIT $4
-           ) AS sized
-       ) AS page
-      WHERE bytes_before < $5
+    `SELECT ${WIRE_COLUMNS.join(", ")}
+       FROM conversation_messages
+      WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+        AND seq ${inclusive} (
+          SELECT ${last}(seq)
+            FROM (
+              SELECT seq, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING)
+                          - bytes AS bytes_before
+                FROM (
+                  SELECT seq, ${MESSAGE_BYTES} AS bytes
+                    FROM conversation_messages
+                   WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+                   ORDER BY seq ${direction}
+                   LIMIT $4
+                ) AS sized
+            ) AS page
+           WHERE bytes_before < $5)
       ORDER BY seq ${direction}`,
   );
 
-export const pageOldestFirst = page("page_oldest_first", "ASC");
-export const pageNewestFirst = page("page_newest_first", "DESC");
+export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max");
+export const pageNewestFirst = page("page_newest_first", "DESC", ">=", "min");
 
 export const deleteAllMessages = statement<never>(
   "delete_all_messages",

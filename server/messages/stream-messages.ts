@@ -1,34 +1,42 @@
 // StreamMessages: a session page by page, as fast as the caller reads.
-import type {
-  StreamMessagesRequest,
+import {
+  type StreamMessagesRequest,
   StreamMessagesResponse,
 } from "../../gen/agentstore/v1/messages.js";
-import { present } from "../present.js";
-import type { StreamRpc } from "../rpc/method.js";
-import { checkRange, isEmpty, lastSeqOf, rangeOf, readPage, type SeqRange } from "./range.js";
+import { Encoded, type StreamRpc } from "../rpc/method.js";
+import { checkRange, isEmpty, lastSeqOf, rangeOf, type SeqRange } from "./range.js";
+import { readPages } from "./read-pages.js";
 
 export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResponse> = {
   validate: checkRange,
 
   async *handle(request, context) {
     const { conversationId } = request;
+    const { limits } = context;
     let count = 0;
     context.note({ conversation_id: conversationId, messages: 0 });
-    const read = (range: SeqRange) => {
-      const page = readPage(context, request, range);
-      // Where the caller goes away meanwhile, nobody awaits the page.
-      page.catch(() => {});
-      return page;
+    // Small pages are read several at a time.
+    const perRead = Math.floor(limits.pageSizeMost / (request.pageSize || limits.pageSizeDefault));
+    const read = (range: SeqRange, most: number) => {
+      const pages = readPages(context, request, range, most);
+      // Where the caller goes away meanwhile, nobody awaits the pages.
+      pages.catch(() => {});
+      return pages;
     };
     const range = rangeOf(request, await lastSeqOf(context, conversationId));
-    let next = isEmpty(range) ? null : read(range);
+    // The first page alone, as it is waited for.
+    let next = isEmpty(range) ? null : read(range, 1);
     while (next) {
-      const { messages, rest } = await next;
-      // The next page is read while this one travels; no more than that.
-      next = isEmpty(rest) ? null : read(rest);
-      count += messages.length;
-      context.note({ messages: count });
-      yield { messages, lastSeq: present(messages.at(-1)).seq };
+      const { pages, rest } = await next;
+      // The next pages are read while these travel; no more than that.
+      next = isEmpty(rest) ? null : read(rest, perRead);
+      for (const page of pages) {
+        count += page.count;
+        context.note({ messages: count });
+        const { lastSeq } = page;
+        const otherFields = StreamMessagesResponse.encode({ messages: [], lastSeq }).finish();
+        yield new Encoded<StreamMessagesResponse>(page.encode(otherFields));
+      }
     }
   },
 };

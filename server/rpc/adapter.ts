@@ -10,15 +10,17 @@ import { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
 import type { Authenticate } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
 import { shuttingDown } from "../errors/rpc-error.js";
+import type { AppendQueue } from "../messages/append-queue.js";
 import type { Call, Limits } from "./call.js";
 import type { Decode } from "./decode.js";
 import { GrpcCall, type RawStreamCall, type RawUnaryCall } from "./grpc-call.js";
 import * as interceptors from "./interceptors.js";
-import type { Rpcs, StreamRpc, UnaryRpc } from "./method.js";
+import { Encoded, type Rpcs, type StreamRpc, type UnaryRpc } from "./method.js";
 
 /** What the calls of a server share. */
 export interface ServerContext {
   db: Database;
+  appends: AppendQueue;
   limits: Limits;
   logger: Logger;
   authenticate: Authenticate;
@@ -38,7 +40,7 @@ export interface CallsInFlight {
  * @returns a handle on its calls, for shutdown
  */
 export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext): CallsInFlight {
-  const { db, limits, logger, authenticate } = context;
+  const { db, appends, limits, logger, authenticate } = context;
   const calls = new Set<GrpcCall>();
   let draining = false;
   const definition: Record<string, unknown> = {};
@@ -59,9 +61,13 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
       (call: Call) => (call as GrpcCall).answer(rpc),
     );
     // Requests are decoded inside the chain, where a failure gets its reason and field.
-    definition[key] = { ...method, requestDeserialize: (bytes: Buffer) => bytes };
+    definition[key] = {
+      ...method,
+      requestDeserialize: (bytes: Buffer) => bytes,
+      responseSerialize: serializer(method.responseSerialize as (response: unknown) => Buffer),
+    };
     implementation[key] = (raw: RawUnaryCall | RawStreamCall, respond?: sendUnaryData<unknown>) => {
-      const call = new GrpcCall(name, raw, db, limits, respond);
+      const call = new GrpcCall(name, raw, db, appends, limits, respond);
       calls.add(call);
       if (draining) call.abort(shuttingDown());
       void run(call)
@@ -83,4 +89,8 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
       for (const call of calls) call.abort(shuttingDown());
     },
   };
+}
+
+function serializer(serialize: (response: unknown) => Buffer): (response: unknown) => Buffer {
+  return (response) => (response instanceof Encoded ? response.bytes : serialize(response));
 }

@@ -3,6 +3,7 @@ import type { Metadata } from "@grpc/grpc-js";
 import type { limits } from "../config.js";
 import type { Database } from "../db/database.js";
 import type { RpcError } from "../errors/rpc-error.js";
+import type { AppendQueue } from "../messages/append-queue.js";
 
 /** On whose behalf a call is made; from the credentials alone. */
 export interface Principal {
@@ -20,6 +21,8 @@ export interface CallContext {
   readonly signal: AbortSignal;
   /** The store. */
   readonly db: Database;
+  /** Where appends are grouped. */
+  readonly appends: AppendQueue;
   /** The limits in force. */
   readonly limits: Limits;
   /** Adds ids, sizes and counts to the call's log line. Never content. */

@@ -7,8 +7,9 @@ import {
 } from "@grpc/grpc-js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
-import { RpcError } from "../errors/rpc-error.js";
+import { RpcError, tooLong } from "../errors/rpc-error.js";
 import { toServiceError } from "../errors/status.js";
+import type { AppendQueue } from "../messages/append-queue.js";
 import type { Call, Limits, LogFields, Principal } from "./call.js";
 import type { StreamRpc, UnaryRpc } from "./method.js";
 
@@ -28,6 +29,7 @@ export class GrpcCall implements Call {
   readonly #respond: sendUnaryData<unknown> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #response: unknown;
+  #ended = false;
 
   /**
    * @param raw the call
@@ -37,11 +39,15 @@ export class GrpcCall implements Call {
     readonly method: string,
     readonly raw: RawUnaryCall | RawStreamCall,
     readonly db: Database,
+    readonly appends: AppendQueue,
     readonly limits: Limits,
     respond?: sendUnaryData<unknown>,
   ) {
     this.#respond = respond;
-    raw.on("cancelled", () => this.abort(this.#cancellation()));
+    raw.on("cancelled", () => {
+      // grpc-js says so of calls that have ended, too.
+      if (!this.#ended) this.abort(this.#cancellation());
+    });
     // grpc-js gives a deadline that has passed already one more turn.
     if (this.#isLate()) this.abort(tooLong());
     this.#startTimer();
@@ -92,7 +98,7 @@ export class GrpcCall implements Call {
 
   /** Tells the caller that all went well. */
   succeed(): void {
-    clearTimeout(this.#timer);
+    this.#end();
     this.#sendCallId();
     if (this.#respond) this.#respond(null, this.#response);
     else (this.raw as RawStreamCall).end();
@@ -100,7 +106,7 @@ export class GrpcCall implements Call {
 
   /** Tells the caller what went wrong. */
   fail(error: unknown): void {
-    clearTimeout(this.#timer);
+    this.#end();
     const known =
       error instanceof RpcError
         ? error
@@ -133,6 +139,11 @@ export class GrpcCall implements Call {
     this.raw.sendMetadata(metadata);
   }
 
+  #end(): void {
+    this.#ended = true;
+    clearTimeout(this.#timer);
+  }
+
   #startTimer(): void {
     this.#timer = setTimeout(() => this.abort(tooLong()), this.limits.callMs);
     this.#timer.unref();
@@ -145,11 +156,4 @@ export class GrpcCall implements Call {
   #isLate(): boolean {
     return Date.now() >= Number(this.raw.getDeadline());
   }
-}
-
-function tooLong(): RpcError {
-  return new RpcError(
-    "DEADLINE_EXCEEDED",
-    "the call took too long; repeat it with the same request_id and a longer deadline",
-  );
 }

@@ -3,12 +3,20 @@ import type { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
 import type { CallContext, Limits } from "./call.js";
 import type { FieldChecks } from "./field-checks.js";
 
+/** A response whose bytes the handler has made itself. */
+export class Encoded<Response> {
+  /** Exists for the type alone. */
+  declare readonly response?: Response;
+
+  constructor(readonly bytes: Buffer) {}
+}
+
 /** An RPC that answers once. */
 export interface UnaryRpc<Request, Response> {
   /** Adds what is wrong with the request to the checks. */
   validate(request: Request, check: FieldChecks, limits: Limits): void;
   /** Answers a valid request. */
-  handle(request: Request, context: CallContext): Promise<Response>;
+  handle(request: Request, context: CallContext): Promise<Response | Encoded<Response>>;
 }
 
 /** An RPC that answers with a stream; it is asked for the next page when one has been sent. */
@@ -16,7 +24,7 @@ export interface StreamRpc<Request, Response> {
   /** Adds what is wrong with the request to the checks. */
   validate(request: Request, check: FieldChecks, limits: Limits): void;
   /** Answers a valid request. */
-  handle(request: Request, context: CallContext): AsyncIterable<Response>;
+  handle(request: Request, context: CallContext): AsyncIterable<Response | Encoded<Response>>;
 }
 
 type Service = typeof AgentStoreService;

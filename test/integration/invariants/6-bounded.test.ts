@@ -49,7 +49,9 @@ test("a full pool: callers are told to come back, and what they come back to wor
       { deadlineMs },
     );
   // The first one has the only connection, and waits for the lock with it.
-  const holder = append(0, 60_000);
+  const { session } = await stubs.call("getSession", { conversationId });
+  const change = { session: session!, updateMask: ["title"] };
+  const holder = stubs.call("updateSession", change, { deadlineMs: 60_000 });
   await untilBlocked(server!.databaseUrl);
   const patient = Array.from({ length: 40 }, (_, n) => failureOf(append(n + 1, 30_000)));
   const hasty = Array.from({ length: 10 }, (_, n) => failureOf(append(n + 41, 300)));
@@ -61,7 +63,7 @@ test("a full pool: callers are told to come back, and what they come back to wor
     expect(failure.retryDelayMs).toBeGreaterThan(0);
   }
   await lock.release();
-  expect((await holder).message?.seq).toBe(1n);
+  expect((await holder).session?.revision).toBe(2n);
   // Once more with the same request_ids: none of them had been written.
   const retried = await Promise.all(Array.from({ length: 50 }, (_, n) => append(n + 1, 30_000)));
   expect(retried.some(({ replayed }) => replayed)).toBe(false);

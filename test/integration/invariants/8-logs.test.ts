@@ -8,7 +8,7 @@ import type { AgentStoreError } from "../../../client/errors.js";
 import { type NewMessage, Role } from "../../../gen/agentstore/v1/messages.js";
 import { databaseUrl } from "../../harness/chaos.js";
 import { withClient } from "../../harness/postgres.js";
-import { holdLock, until, untilBlocked } from "../../harness/postgres-watch.js";
+import { holdLock, until, untilBlocked, untilQuiet } from "../../harness/postgres-watch.js";
 import { type SpawnedServer, spawnServer } from "../../harness/server.js";
 import { newMessage, type RequestOf, Stubs } from "../../harness/stubs.js";
 
@@ -198,6 +198,7 @@ async function cutOff(conversationId: bigint): Promise<void> {
   await untilBlocked(url);
   abort.abort();
   await Promise.all(cut);
+  await untilQuiet(url);
   await lock.release();
 }
 

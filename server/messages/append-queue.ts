@@ -1,0 +1,192 @@
+// Group commit: appends that arrive while others are being written share the next transaction.
+import { limits } from "../config.js";
+import type { Database } from "../db/database.js";
+import { overloaded } from "../errors/postgres.js";
+import { RpcError, sessionNotFound } from "../errors/rpc-error.js";
+import type { Append, Appended } from "./append.js";
+import { appendGroup } from "./append-group.js";
+import type { Outcome } from "./append-plan.js";
+import { toAgentMessage } from "./message.js";
+import * as sql from "./sql.js";
+
+interface Waiting {
+  write: Append;
+  signal: AbortSignal;
+  resolve: (appended: Appended) => void;
+  reject: (error: unknown) => void;
+}
+
+/** The appends of one server process. */
+export class AppendQueue {
+  readonly #db: Database;
+  #waiting: Waiting[] = [];
+  /** The sessions that have an append under way: the next one has to come after it. */
+  readonly #busy = new Set<bigint>();
+  #flushes = 0;
+
+  constructor(db: Database) {
+    this.#db = db;
+  }
+
+  /**
+   * Appends in the next group. Appends to one session are written in the order
+   * of these calls. An abort drops an append that is not being written yet.
+   *
+   * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, REQUEST_ID_REUSED, OVERLOADED,
+   *   and the signal's reason
+   */
+  append(write: Append, signal: AbortSignal): Promise<Appended> {
+    if (this.#waiting.length >= limits.waitingAppends) {
+      throw overloaded("too many appends wait", undefined, limits.waitingAppends);
+    }
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ write, signal, resolve, reject });
+      // Calls that have come in the same packet are dispatched before the flush.
+      if (this.#flushes < limits.appendFlushes) {
+        this.#flushes++;
+        setImmediate(() => void this.#flush());
+      }
+    });
+  }
+
+  async #flush(): Promise<void> {
+    for (let group = this.#take(); group.length > 0; group = this.#take()) {
+      const sessions = group.map(({ write }) => write.conversationId);
+      for (const id of sessions) this.#busy.add(id);
+      const postponed = await this.#write(group);
+      for (const id of sessions) this.#busy.delete(id);
+      // Sessions that others hold are waited for aside, each by itself.
+      for (const waiting of bySession(postponed)) void this.#writeAside(waiting);
+    }
+    this.#flushes--;
+  }
+
+  // Takes what can be written now, oldest first, and leaves the rest.
+  #take(): Waiting[] {
+    const group: Waiting[] = [];
+    const left: Waiting[] = [];
+    const passed = new Set<bigint>();
+    let messages = 0;
+    for (const waiting of this.#waiting) {
+      const { write, signal, reject } = waiting;
+      const id = write.conversationId;
+      if (signal.aborted) {
+        reject(signal.reason);
+      } else if (
+        this.#busy.has(id) ||
+        passed.has(id) ||
+        (messages > 0 && messages + write.messages.length > limits.appendGroupMessages)
+      ) {
+        passed.add(id);
+        left.push(waiting);
+      } else {
+        messages += write.messages.length;
+        group.push(waiting);
+      }
+    }
+    this.#waiting = left;
+    return group;
+  }
+
+  // Writes a group and answers it; returns those whose session was not to be had.
+  async #write(group: Waiting[]): Promise<Waiting[]> {
+    try {
+      const writes = group.map(({ write }) => write);
+      const outcomes = await appendGroup(this.#db, writes, sql.lockSessions, untilAllGone(group));
+      return group.filter((waiting, index) => !this.#answer(waiting, outcomes[index]));
+    } catch (error) {
+      // What the database could not do for all, it cannot do for one; anything
+      // else may be the fault of one append, and is not to be its neighbours'.
+      const waited = group.some(({ signal }) => !signal.aborted);
+      if (group.length > 1 && waited && !isOutage(error)) return group;
+      for (const { signal, reject } of group) reject(signal.aborted ? signal.reason : error);
+      return [];
+    }
+  }
+
+  async #writeAside(appends: Waiting[]): Promise<void> {
+    const id = appends[0]?.write.conversationId ?? 0n;
+    this.#busy.add(id);
+    for (const waiting of appends) {
+      const { write, signal, reject } = waiting;
+      try {
+        const limit = AbortSignal.any([signal, timeLimit()]);
+        const [outcome] = await appendGroup(this.#db, [write], sql.awaitSession, limit);
+        if (!this.#answer(waiting, outcome)) reject(sessionNotFound(id));
+      } catch (error) {
+        reject(error);
+      }
+    }
+    this.#busy.delete(id);
+    // What has queued up behind may find no flush running.
+    if (this.#waiting.length > 0 && this.#flushes < limits.appendFlushes) {
+      this.#flushes++;
+      void this.#flush();
+    }
+  }
+
+  // Says whether the outcome is one to answer with.
+  #answer({ write, signal, resolve, reject }: Waiting, outcome: Outcome | undefined): boolean {
+    switch (outcome?.kind) {
+      case "appended":
+        resolve({ messages: outcome.messages, replayed: false });
+        return true;
+      case "same":
+        resolve({ messages: outcome.as.messages, replayed: true });
+        return true;
+      case "replayed":
+        this.#read(write.conversationId, outcome.firstSeq, outcome.lastSeq, signal).then(
+          resolve,
+          reject,
+        );
+        return true;
+      case "refused":
+        reject(outcome.error);
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  async #read(id: bigint, first: bigint, last: bigint, signal: AbortSignal): Promise<Appended> {
+    const rows = await this.#db.query(sql.getMessageRange, [id, first, last], signal);
+    if (rows.length === 0) throw sessionNotFound(id);
+    return { messages: rows.map(toAgentMessage), replayed: true };
+  }
+}
+
+// A group is given up when nobody waits for it any more.
+function untilAllGone(group: Waiting[]): AbortSignal {
+  const gone = new AbortController();
+  let left = group.length;
+  for (const { signal } of group) {
+    const onAbort = () => {
+      left--;
+      if (left === 0) gone.abort(signal.reason);
+    };
+    signal.addEventListener("abort", onAbort, { once: true });
+  }
+  return AbortSignal.any([gone.signal, timeLimit()]);
+}
+
+function timeLimit(): AbortSignal {
+  return AbortSignal.timeout(limits.callMs);
+}
+
+function isOutage(error: unknown): boolean {
+  return (
+    error instanceof RpcError &&
+    ["DATABASE_UNAVAILABLE", "OVERLOADED", "STORAGE_EXHAUSTED"].includes(error.reason)
+  );
+}
+
+function bySession(appends: Waiting[]): Waiting[][] {
+  const groups = new Map<bigint, Waiting[]>();
+  for (const waiting of appends) {
+    const id = waiting.write.conversationId;
+    const group = groups.get(id);
+    if (group) group.push(waiting);
+    else groups.set(id, [waiting]);
+  }
+  return [...groups.values()];
+}

@@ -1,0 +1,61 @@
+// Reads the messages of a range in pages that are encoded already.
+import { MessageOrder } from "../../gen/agentstore/v1/messages.js";
+import { sessionNotFound } from "../errors/rpc-error.js";
+import { present } from "../present.js";
+import type { CallContext } from "../rpc/call.js";
+import type { RangeRequest, SeqRange } from "./range.js";
+import * as sql from "./sql.js";
+import { MessagePage } from "./wire/message-page.js";
+
+/** The first pages of a range. */
+export interface Pages {
+  /** At least one; none is empty. */
+  pages: MessagePage[];
+  /** The range behind them. */
+  rest: SeqRange;
+}
+
+/**
+ * Reads the first pages of a range that is not empty, in one statement. All but
+ * the range's last page are full, or about as large as a page may be.
+ *
+ * @param count how many pages at the most; together they have no more bytes than
+ *   one may have
+ * @throws SESSION_NOT_FOUND when the session was deleted since its last seq was read
+ */
+export async function readPages(
+  { db, limits, signal }: CallContext,
+  request: Pick<RangeRequest, "conversationId" | "pageSize" | "order">,
+  range: SeqRange,
+  count: number,
+): Promise<Pages> {
+  const { conversationId, order } = request;
+  const pageSize = request.pageSize || limits.pageSizeDefault;
+  const newestFirst = order === MessageOrder.NEWEST_FIRST;
+  const pages: MessagePage[] = [];
+  let page: MessagePage | undefined;
+  await db.queryRows(
+    newestFirst ? sql.pageNewestFirst : sql.pageOldestFirst,
+    [conversationId, range.after, range.before, pageSize * count, limits.pageBytes],
+    (row, start, end) => {
+      if (!page || page.count === pageSize) {
+        page = new MessagePage();
+        pages.push(page);
+      }
+      page.add(row, start, end);
+    },
+    signal,
+  );
+  if (pages.length === 0) throw sessionNotFound(conversationId);
+  let rest = behind(range, present(pages.at(-1)).lastSeq, newestFirst);
+  // A page that only the size of those before it cut short is read again, in full.
+  if (pages.length > 1 && present(page).count < pageSize && rest.before - rest.after > 1n) {
+    pages.pop();
+    rest = behind(range, present(pages.at(-1)).lastSeq, newestFirst);
+  }
+  return { pages, rest };
+}
+
+function behind(range: SeqRange, seq: bigint, newestFirst: boolean): SeqRange {
+  return newestFirst ? { ...range, before: seq } : { ...range, after: seq };
+}
