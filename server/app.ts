@@ -4,8 +4,13 @@ import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/
 import type { Logger } from "pino";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
 import { limits, type ServeOptions } from "./config.js";
+import { loadContext } from "./context/load-context.js";
+import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
 import { inspectDurability } from "./db/durability.js";
+import { acquireLease } from "./leases/acquire-lease.js";
+import { releaseLease } from "./leases/release-lease.js";
+import { renewLease } from "./leases/renew-lease.js";
 import { addMessage } from "./messages/add-message.js";
 import { addMessages } from "./messages/add-messages.js";
 import { AppendQueue } from "./messages/append-queue.js";
@@ -41,6 +46,11 @@ const rpcs: Rpcs = {
   streamMessages,
   searchMessages,
   getSessionStats,
+  acquireLease,
+  renewLease,
+  releaseLease,
+  loadContext,
+  repairSession,
 };
 
 /** What an app needs of the options. */

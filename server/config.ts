@@ -51,6 +51,12 @@ export const limits = {
   requestIdCharacters: 128,
   queryCharacters: 10_000,
   firstMessageCharacters: 200,
+  /** How long a lease may last. */
+  leaseMsDefault: 30_000n,
+  leaseMsLeast: 1_000n,
+  leaseMsMost: 3_600_000n,
+  /** LoadContext reads no further when it has read this many bytes of messages. */
+  contextBytes: 16 * 1024 * 1024,
   /** Largest token count or price of one message: sums stay far below 2^63. */
   usageMost: 10n ** 15n,
   /** Longest time that a unary call or one page of a stream may take. */

@@ -74,6 +74,9 @@ CREATE TABLE conversations (
   first_message_ms bigint,
   last_message_ms bigint,
   first_message text,
+  lease_token bigint NOT NULL DEFAULT 0,
+  lease_holder text,
+  lease_expires_at timestamp with time zone,
   CONSTRAINT conversations_model_id_fkey FOREIGN KEY (model_id) REFERENCES models(id),
   CONSTRAINT conversations_pkey PRIMARY KEY (id)
 );

@@ -27,6 +27,9 @@ export const reasonCodes: Record<ReasonName, status> = {
   DEADLINE_EXCEEDED: status.DEADLINE_EXCEEDED,
   CANCELLED: status.CANCELLED,
   INTERNAL: status.INTERNAL,
+  LEASE_HELD: status.FAILED_PRECONDITION,
+  LEASE_LOST: status.FAILED_PRECONDITION,
+  BUDGET_TOO_SMALL: status.INVALID_ARGUMENT,
 };
 
 /** A field that a request got wrong. */

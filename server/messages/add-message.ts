@@ -20,6 +20,7 @@ export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessage", request),
       expectedLastSeq: request.expectedLastSeq,
+      fencingToken: request.fencingToken,
       messages: [present(request.message)],
     });
     return { message: messages[0], replayed };

@@ -25,6 +25,7 @@ export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessages", request),
       expectedLastSeq: request.expectedLastSeq,
+      fencingToken: request.fencingToken,
       messages: request.messages,
     });
   },

@@ -4,6 +4,7 @@ import { limits } from "../config.js";
 import { RpcError, sessionNotFound } from "../errors/rpc-error.js";
 import type { KeptRequest } from "../idempotency/requests.js";
 import { assertSameRequest } from "../idempotency/requests.js";
+import { assertCurrent } from "../leases/fence.js";
 import { present } from "../present.js";
 import { countCharacters } from "../rpc/field-checks.js";
 import type { Append } from "./append.js";
@@ -149,6 +150,7 @@ function take(write: Append, session: Standing, plan: Plan, now: number): Outcom
     if (session.session.tenant_id !== write.tenant) throw sessionNotFound(write.conversationId);
     const replay = session.replay(write);
     if (replay) return replay;
+    assertCurrent(write.conversationId, write.fencingToken, session.session.fencing_token);
     assertExpected(write, session.lastSeq);
     return place(write, session, plan, now);
   });

@@ -32,8 +32,8 @@ export class AppendQueue {
    * Appends in the next group. Appends to one session are written in the order
    * of these calls. An abort drops an append that is not being written yet.
    *
-   * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, REQUEST_ID_REUSED, OVERLOADED,
-   *   and the signal's reason
+   * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, REQUEST_ID_REUSED,
+   *   OVERLOADED, and the signal's reason
    */
   append(write: Append, signal: AbortSignal): Promise<Appended> {
     if (this.#waiting.length >= limits.waitingAppends) {

@@ -9,6 +9,8 @@ export interface Append extends RepeatableWrite {
   /** At least one. */
   messages: NewMessage[];
   expectedLastSeq?: bigint | undefined;
+  /** 0 for none. */
+  fencingToken: bigint;
 }
 
 /** What an append answers. */
@@ -21,7 +23,7 @@ export interface Appended {
  * Appends messages in one transaction with the session's counters and the
  * request's answer, in a group with whatever else is being appended.
  *
- * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, REQUEST_ID_REUSED, OVERLOADED
+ * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, REQUEST_ID_REUSED, OVERLOADED
  */
 export async function append(context: CallContext, write: Append): Promise<Appended> {
   context.note({ conversation_id: write.conversationId, messages: write.messages.length });

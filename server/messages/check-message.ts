@@ -75,10 +75,16 @@ function assertSize(field: string, message: NewMessage, most: number): void {
 
 /** Adds what is wrong with an append, apart from its messages, to the checks. */
 export function checkAppend(
-  request: { conversationId: bigint; requestId: string; expectedLastSeq?: bigint | undefined },
+  request: {
+    conversationId: bigint;
+    requestId: string;
+    expectedLastSeq?: bigint | undefined;
+    fencingToken: bigint;
+  },
   check: FieldChecks,
 ): void {
   check.positive("conversation_id", request.conversationId);
   checkRequestId(check, request.requestId);
   check.notNegative("expected_last_seq", request.expectedLastSeq ?? 0n);
+  check.notNegative("fencing_token", request.fencingToken);
 }

@@ -67,14 +67,19 @@ export interface LockedSessionRow {
   tenant_id: string;
   last_seq: bigint;
   revision: bigint;
+  /** That of the session's lease; 0 when nobody holds it. */
+  fencing_token: bigint;
 }
+
+const LOCKED = `id, tenant_id, last_seq, revision,
+  CASE WHEN lease_holder IS NULL THEN 0 ELSE lease_token END AS fencing_token`;
 
 // The lock is the session's turn: appends to one session commit in the order of
 // their seqs. Sessions that another transaction holds are left out, so that a
 // group never waits, and so never deadlocks.
 export const lockSessions = statement<LockedSessionRow>(
   "lock_sessions",
-  `SELECT id, tenant_id, last_seq, revision
+  `SELECT ${LOCKED}
      FROM conversations
     WHERE id = ANY ($1)
     ORDER BY id
@@ -84,7 +89,7 @@ export const lockSessions = statement<LockedSessionRow>(
 /** As lockSessions, for one session, which it waits for. */
 export const awaitSession = statement<LockedSessionRow>(
   "await_session",
-  `SELECT id, tenant_id, last_seq, revision FROM conversations WHERE id = $1 FOR UPDATE`,
+  `SELECT ${LOCKED} FROM conversations WHERE id = $1 FOR UPDATE`,
 );
 
 export const advanceSessions = statement<never>(

@@ -55,7 +55,9 @@ export function log(logger: Logger): Interceptor {
       logger.info(line(status.OK), "call");
     } catch (error) {
       if (!(error instanceof RpcError)) throw error;
-      const fields = { ...error.details.metadata, ...line(error.code), reason: error.reason };
+      // Who holds a lease is a text of the caller's own.
+      const { holder: _, ...metadata } = error.details.metadata ?? {};
+      const fields = { ...metadata, ...line(error.code), reason: error.reason };
       if (error.reason === "INTERNAL") logger.error({ ...fields, err: error.cause }, "call");
       else if (error.code === status.UNAVAILABLE) logger.warn(fields, "call");
       else logger.info(fields, "call");

@@ -1,6 +1,11 @@
 // GetSession: one session by its id.
-import type { GetSessionRequest, GetSessionResponse } from "../../gen/agentstore/v1/sessions.js";
+import type {
+  AgentSession,
+  GetSessionRequest,
+  GetSessionResponse,
+} from "../../gen/agentstore/v1/sessions.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
+import type { CallContext } from "../rpc/call.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { toAgentSession } from "./session.js";
 import * as sql from "./sql.js";
@@ -11,10 +16,21 @@ export const getSession: UnaryRpc<GetSessionRequest, GetSessionResponse> = {
   },
 
   async handle({ conversationId }, context) {
-    const { db, principal, signal } = context;
     context.note({ conversation_id: conversationId });
-    const [row] = await db.query(sql.getSession, [conversationId, principal.tenant], signal);
-    if (!row) throw sessionNotFound(conversationId);
-    return { session: toAgentSession(row) };
+    return { session: await readSession(context, conversationId) };
   },
 };
+
+/**
+ * Returns a session of the caller's.
+ *
+ * @throws SESSION_NOT_FOUND
+ */
+export async function readSession(
+  { db, principal, signal }: CallContext,
+  conversationId: bigint,
+): Promise<AgentSession> {
+  const [row] = await db.query(sql.getSession, [conversationId, principal.tenant], signal);
+  if (!row) throw sessionNotFound(conversationId);
+  return toAgentSession(row);
+}

@@ -19,6 +19,15 @@ import {
   type ServiceError,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { LoadContextRequest, LoadContextResponse, RepairSessionRequest, RepairSessionResponse } from "./context.js";
+import {
+  AcquireLeaseRequest,
+  AcquireLeaseResponse,
+  ReleaseLeaseRequest,
+  ReleaseLeaseResponse,
+  RenewLeaseRequest,
+  RenewLeaseResponse,
+} from "./leases.js";
 import {
   AddMessageRequest,
   AddMessageResponse,
@@ -153,7 +162,7 @@ export const AgentStoreService = {
    * Appends one message to a session.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
    */
   addMessage: {
     path: "/agentstore.v1.AgentStore/AddMessage" as const,
@@ -169,7 +178,7 @@ export const AgentStoreService = {
    * and with consecutive seqs, or none.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
    */
   addMessages: {
     path: "/agentstore.v1.AgentStore/AddMessages" as const,
@@ -264,6 +273,89 @@ export const AgentStoreService = {
       Buffer.from(GetSessionStatsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): GetSessionStatsResponse => GetSessionStatsResponse.decode(value),
   },
+  /**
+   * Gives one worker the right to run a session for a while. Appends that carry
+   * the lease's fencing_token are refused as soon as someone else has acquired
+   * the lease; appends without one are not checked. Does not raise the
+   * session's revision.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, LEASE_HELD.
+   */
+  acquireLease: {
+    path: "/agentstore.v1.AgentStore/AcquireLease" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: AcquireLeaseRequest): Buffer => Buffer.from(AcquireLeaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): AcquireLeaseRequest => AcquireLeaseRequest.decode(value),
+    responseSerialize: (value: AcquireLeaseResponse): Buffer =>
+      Buffer.from(AcquireLeaseResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): AcquireLeaseResponse => AcquireLeaseResponse.decode(value),
+  },
+  /**
+   * Extends a lease. One that has expired can be renewed as long as nobody else
+   * has acquired it.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, LEASE_LOST.
+   */
+  renewLease: {
+    path: "/agentstore.v1.AgentStore/RenewLease" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RenewLeaseRequest): Buffer => Buffer.from(RenewLeaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RenewLeaseRequest => RenewLeaseRequest.decode(value),
+    responseSerialize: (value: RenewLeaseResponse): Buffer => Buffer.from(RenewLeaseResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RenewLeaseResponse => RenewLeaseResponse.decode(value),
+  },
+  /**
+   * Gives a lease back, so that others need not wait until it expires. Appends
+   * that carry its fencing_token are refused from then on.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
+   */
+  releaseLease: {
+    path: "/agentstore.v1.AgentStore/ReleaseLease" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ReleaseLeaseRequest): Buffer => Buffer.from(ReleaseLeaseRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ReleaseLeaseRequest => ReleaseLeaseRequest.decode(value),
+    responseSerialize: (value: ReleaseLeaseResponse): Buffer =>
+      Buffer.from(ReleaseLeaseResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ReleaseLeaseResponse => ReleaseLeaseResponse.decode(value),
+  },
+  /**
+   * Returns what the next call of a session's model needs: the leading system
+   * messages and the newest messages that fit a budget. The cost depends on the
+   * budget, not on the session's length.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, BUDGET_TOO_SMALL.
+   */
+  loadContext: {
+    path: "/agentstore.v1.AgentStore/LoadContext" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: LoadContextRequest): Buffer => Buffer.from(LoadContextRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): LoadContextRequest => LoadContextRequest.decode(value),
+    responseSerialize: (value: LoadContextResponse): Buffer => Buffer.from(LoadContextResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): LoadContextResponse => LoadContextResponse.decode(value),
+  },
+  /**
+   * Closes the tool calls of a session that no tool message answers, by
+   * appending tool messages which say that the call was interrupted. Reads the
+   * whole session.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, LEASE_LOST,
+   * WRITE_CONFLICT.
+   */
+  repairSession: {
+    path: "/agentstore.v1.AgentStore/RepairSession" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RepairSessionRequest): Buffer => Buffer.from(RepairSessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RepairSessionRequest => RepairSessionRequest.decode(value),
+    responseSerialize: (value: RepairSessionResponse): Buffer =>
+      Buffer.from(RepairSessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RepairSessionResponse => RepairSessionResponse.decode(value),
+  },
 } as const;
 
 export interface AgentStoreServer extends UntypedServiceImplementation {
@@ -306,7 +398,7 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * Appends one message to a session.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
    */
   addMessage: handleUnaryCall<AddMessageRequest, AddMessageResponse>;
   /**
@@ -314,7 +406,7 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * and with consecutive seqs, or none.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
    */
   addMessages: handleUnaryCall<AddMessagesRequest, AddMessagesResponse>;
   /**
@@ -355,6 +447,46 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
    */
   getSessionStats: handleUnaryCall<GetSessionStatsRequest, GetSessionStatsResponse>;
+  /**
+   * Gives one worker the right to run a session for a while. Appends that carry
+   * the lease's fencing_token are refused as soon as someone else has acquired
+   * the lease; appends without one are not checked. Does not raise the
+   * session's revision.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, LEASE_HELD.
+   */
+  acquireLease: handleUnaryCall<AcquireLeaseRequest, AcquireLeaseResponse>;
+  /**
+   * Extends a lease. One that has expired can be renewed as long as nobody else
+   * has acquired it.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, LEASE_LOST.
+   */
+  renewLease: handleUnaryCall<RenewLeaseRequest, RenewLeaseResponse>;
+  /**
+   * Gives a lease back, so that others need not wait until it expires. Appends
+   * that carry its fencing_token are refused from then on.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
+   */
+  releaseLease: handleUnaryCall<ReleaseLeaseRequest, ReleaseLeaseResponse>;
+  /**
+   * Returns what the next call of a session's model needs: the leading system
+   * messages and the newest messages that fit a budget. The cost depends on the
+   * budget, not on the session's length.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, BUDGET_TOO_SMALL.
+   */
+  loadContext: handleUnaryCall<LoadContextRequest, LoadContextResponse>;
+  /**
+   * Closes the tool calls of a session that no tool message answers, by
+   * appending tool messages which say that the call was interrupted. Reads the
+   * whole session.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, LEASE_LOST,
+   * WRITE_CONFLICT.
+   */
+  repairSession: handleUnaryCall<RepairSessionRequest, RepairSessionResponse>;
 }
 
 export interface AgentStoreClient extends Client {
@@ -467,7 +599,7 @@ export interface AgentStoreClient extends Client {
    * Appends one message to a session.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
    */
   addMessage(
     request: AddMessageRequest,
@@ -489,7 +621,7 @@ export interface AgentStoreClient extends Client {
    * and with consecutive seqs, or none.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
    */
   addMessages(
     request: AddMessagesRequest,
@@ -607,6 +739,116 @@ export interface AgentStoreClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: GetSessionStatsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Gives one worker the right to run a session for a while. Appends that carry
+   * the lease's fencing_token are refused as soon as someone else has acquired
+   * the lease; appends without one are not checked. Does not raise the
+   * session's revision.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, LEASE_HELD.
+   */
+  acquireLease(
+    request: AcquireLeaseRequest,
+    callback: (error: ServiceError | null, response: AcquireLeaseResponse) => void,
+  ): ClientUnaryCall;
+  acquireLease(
+    request: AcquireLeaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: AcquireLeaseResponse) => void,
+  ): ClientUnaryCall;
+  acquireLease(
+    request: AcquireLeaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: AcquireLeaseResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Extends a lease. One that has expired can be renewed as long as nobody else
+   * has acquired it.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, LEASE_LOST.
+   */
+  renewLease(
+    request: RenewLeaseRequest,
+    callback: (error: ServiceError | null, response: RenewLeaseResponse) => void,
+  ): ClientUnaryCall;
+  renewLease(
+    request: RenewLeaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RenewLeaseResponse) => void,
+  ): ClientUnaryCall;
+  renewLease(
+    request: RenewLeaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RenewLeaseResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Gives a lease back, so that others need not wait until it expires. Appends
+   * that carry its fencing_token are refused from then on.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
+   */
+  releaseLease(
+    request: ReleaseLeaseRequest,
+    callback: (error: ServiceError | null, response: ReleaseLeaseResponse) => void,
+  ): ClientUnaryCall;
+  releaseLease(
+    request: ReleaseLeaseRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ReleaseLeaseResponse) => void,
+  ): ClientUnaryCall;
+  releaseLease(
+    request: ReleaseLeaseRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ReleaseLeaseResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns what the next call of a session's model needs: the leading system
+   * messages and the newest messages that fit a budget. The cost depends on the
+   * budget, not on the session's length.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, BUDGET_TOO_SMALL.
+   */
+  loadContext(
+    request: LoadContextRequest,
+    callback: (error: ServiceError | null, response: LoadContextResponse) => void,
+  ): ClientUnaryCall;
+  loadContext(
+    request: LoadContextRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: LoadContextResponse) => void,
+  ): ClientUnaryCall;
+  loadContext(
+    request: LoadContextRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: LoadContextResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Closes the tool calls of a session that no tool message answers, by
+   * appending tool messages which say that the call was interrupted. Reads the
+   * whole session.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, LEASE_LOST,
+   * WRITE_CONFLICT.
+   */
+  repairSession(
+    request: RepairSessionRequest,
+    callback: (error: ServiceError | null, response: RepairSessionResponse) => void,
+  ): ClientUnaryCall;
+  repairSession(
+    request: RepairSessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RepairSessionResponse) => void,
+  ): ClientUnaryCall;
+  repairSession(
+    request: RepairSessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RepairSessionResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -183,6 +183,34 @@ export const ErrorReason = {
    * Client: report the incident id to the operator.
    */
   INTERNAL: 20,
+  /**
+   * LEASE_HELD - Someone else holds the session's lease.
+   *
+   * Code: FAILED_PRECONDITION, with RetryInfo: the time until it expires.
+   * Example: {"reason": "LEASE_HELD", "metadata": {"conversation_id": "42", "holder": "worker-7", "expires_at": "2026-01-31T09:30:00.000Z"}}
+   * Client: leave the session to the holder, or ask again after the delay.
+   */
+  LEASE_HELD: 21,
+  /**
+   * LEASE_LOST - The fencing_token is not that of the session's lease: it was released, or
+   * someone else has acquired it since. current_fencing_token is 0 when nobody
+   * holds it.
+   *
+   * Code: FAILED_PRECONDITION.
+   * Example: {"reason": "LEASE_LOST", "metadata": {"conversation_id": "42", "fencing_token": "3", "current_fencing_token": "4"}}
+   * Client: stop; the session is not its own any more. Nothing was written. To
+   * go on later, acquire the lease anew and read what was said meanwhile.
+   */
+  LEASE_LOST: 22,
+  /**
+   * BUDGET_TOO_SMALL - The leading system messages alone exceed the budget of LoadContext.
+   *
+   * Code: INVALID_ARGUMENT, with a BadRequest that names the field.
+   * Example: {"reason": "BUDGET_TOO_SMALL", "metadata": {"field": "max_tokens", "needed": "1250"}}
+   * Client: ask with a larger budget; `needed` is what the leading system
+   * messages take.
+   */
+  BUDGET_TOO_SMALL: 23,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -210,6 +238,9 @@ export namespace ErrorReason {
   export type DEADLINE_EXCEEDED = typeof ErrorReason.DEADLINE_EXCEEDED;
   export type CANCELLED = typeof ErrorReason.CANCELLED;
   export type INTERNAL = typeof ErrorReason.INTERNAL;
+  export type LEASE_HELD = typeof ErrorReason.LEASE_HELD;
+  export type LEASE_LOST = typeof ErrorReason.LEASE_LOST;
+  export type BUDGET_TOO_SMALL = typeof ErrorReason.BUDGET_TOO_SMALL;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -278,6 +309,15 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 20:
     case "ERROR_REASON_INTERNAL":
       return ErrorReason.INTERNAL;
+    case 21:
+    case "ERROR_REASON_LEASE_HELD":
+      return ErrorReason.LEASE_HELD;
+    case 22:
+    case "ERROR_REASON_LEASE_LOST":
+      return ErrorReason.LEASE_LOST;
+    case 23:
+    case "ERROR_REASON_BUDGET_TOO_SMALL":
+      return ErrorReason.BUDGET_TOO_SMALL;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -329,6 +369,12 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_CANCELLED";
     case ErrorReason.INTERNAL:
       return "ERROR_REASON_INTERNAL";
+    case ErrorReason.LEASE_HELD:
+      return "ERROR_REASON_LEASE_HELD";
+    case ErrorReason.LEASE_LOST:
+      return "ERROR_REASON_LEASE_LOST";
+    case ErrorReason.BUDGET_TOO_SMALL:
+      return "ERROR_REASON_BUDGET_TOO_SMALL";
     case ErrorReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

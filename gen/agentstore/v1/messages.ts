@@ -280,7 +280,15 @@ export interface AddMessageRequest {
    * with ABORTED / LAST_SEQ_MISMATCH, which names the current one. 0 means that
    * the session must be empty. Absent: appends in any case.
    */
-  expectedLastSeq?: bigint | undefined;
+  expectedLastSeq?:
+    | bigint
+    | undefined;
+  /**
+   * The caller's lease; the call fails with FAILED_PRECONDITION / LEASE_LOST
+   * when it is no longer the session's. 0: appends whoever holds the lease. Not
+   * part of what request_id stands for: a repeat may carry another one.
+   */
+  fencingToken: bigint;
 }
 
 /** Answers AddMessage. */
@@ -312,7 +320,15 @@ export interface AddMessagesRequest {
    * with ABORTED / LAST_SEQ_MISMATCH, which names the current one. 0 means that
    * the session must be empty. Absent: appends in any case.
    */
-  expectedLastSeq?: bigint | undefined;
+  expectedLastSeq?:
+    | bigint
+    | undefined;
+  /**
+   * The caller's lease; the call fails with FAILED_PRECONDITION / LEASE_LOST
+   * when it is no longer the session's. 0: appends whoever holds the lease. Not
+   * part of what request_id stands for: a repeat may carry another one.
+   */
+  fencingToken: bigint;
 }
 
 /** Answers AddMessages. */
@@ -1270,7 +1286,7 @@ export const NewMessage: MessageFns<NewMessage> = {
 };
 
 function createBaseAddMessageRequest(): AddMessageRequest {
-  return { conversationId: 0n, message: undefined, requestId: "", expectedLastSeq: undefined };
+  return { conversationId: 0n, message: undefined, requestId: "", expectedLastSeq: undefined, fencingToken: 0n };
 }
 
 export const AddMessageRequest: MessageFns<AddMessageRequest> = {
@@ -1292,6 +1308,12 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         throw new globalThis.Error("value provided for field message.expectedLastSeq of type int64 too large");
       }
       writer.uint32(32).int64(message.expectedLastSeq);
+    }
+    if (message.fencingToken !== 0n) {
+      if (BigInt.asIntN(64, message.fencingToken) !== message.fencingToken) {
+        throw new globalThis.Error("value provided for field message.fencingToken of type int64 too large");
+      }
+      writer.uint32(48).int64(message.fencingToken);
     }
     return writer;
   },
@@ -1341,6 +1363,14 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
             message.expectedLastSeq = reader.int64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.fencingToken = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1371,6 +1401,11 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         : isSet(object.expected_last_seq)
         ? BigInt(object.expected_last_seq)
         : undefined,
+      fencingToken: isSet(object.fencingToken)
+        ? BigInt(object.fencingToken)
+        : isSet(object.fencing_token)
+        ? BigInt(object.fencing_token)
+        : 0n,
     };
   },
 
@@ -1387,6 +1422,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     }
     if (message.expectedLastSeq !== undefined) {
       obj.expectedLastSeq = message.expectedLastSeq.toString();
+    }
+    if (message.fencingToken !== 0n) {
+      obj.fencingToken = message.fencingToken.toString();
     }
     return obj;
   },
@@ -1406,6 +1444,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     message.expectedLastSeq = (object.expectedLastSeq !== undefined && object.expectedLastSeq !== null)
       ? BigInt(object.expectedLastSeq)
       : undefined;
+    message.fencingToken = (object.fencingToken !== undefined && object.fencingToken !== null)
+      ? BigInt(object.fencingToken)
+      : 0n;
     return message;
   },
 };
@@ -1498,7 +1539,7 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
 };
 
 function createBaseAddMessagesRequest(): AddMessagesRequest {
-  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined };
+  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined, fencingToken: 0n };
 }
 
 export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
@@ -1520,6 +1561,12 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         throw new globalThis.Error("value provided for field message.expectedLastSeq of type int64 too large");
       }
       writer.uint32(32).int64(message.expectedLastSeq);
+    }
+    if (message.fencingToken !== 0n) {
+      if (BigInt.asIntN(64, message.fencingToken) !== message.fencingToken) {
+        throw new globalThis.Error("value provided for field message.fencingToken of type int64 too large");
+      }
+      writer.uint32(48).int64(message.fencingToken);
     }
     return writer;
   },
@@ -1569,6 +1616,14 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
             message.expectedLastSeq = reader.int64() as bigint;
             continue;
           }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.fencingToken = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1601,6 +1656,11 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         : isSet(object.expected_last_seq)
         ? BigInt(object.expected_last_seq)
         : undefined,
+      fencingToken: isSet(object.fencingToken)
+        ? BigInt(object.fencingToken)
+        : isSet(object.fencing_token)
+        ? BigInt(object.fencing_token)
+        : 0n,
     };
   },
 
@@ -1618,6 +1678,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     if (message.expectedLastSeq !== undefined) {
       obj.expectedLastSeq = message.expectedLastSeq.toString();
     }
+    if (message.fencingToken !== 0n) {
+      obj.fencingToken = message.fencingToken.toString();
+    }
     return obj;
   },
 
@@ -1634,6 +1697,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     message.expectedLastSeq = (object.expectedLastSeq !== undefined && object.expectedLastSeq !== null)
       ? BigInt(object.expectedLastSeq)
       : undefined;
+    message.fencingToken = (object.fencingToken !== undefined && object.fencingToken !== null)
+      ? BigInt(object.fencingToken)
+      : 0n;
     return message;
   },
 };
