@@ -7,6 +7,7 @@ import { projectRoot } from "../server/paths.js";
 import { deleteCommand } from "./commands/delete.js";
 import { importCommand } from "./commands/import.js";
 import { migrateCommand } from "./commands/migrate.js";
+import { repairCommand } from "./commands/repair.js";
 import { searchCommand } from "./commands/search.js";
 import { serveCommand } from "./commands/serve.js";
 import { sessionsCommand } from "./commands/sessions.js";
@@ -23,6 +24,7 @@ const COMMANDS = [
   showCommand,
   searchCommand,
   statsCommand,
+  repairCommand,
   deleteCommand,
 ];
 

@@ -2,16 +2,22 @@
 
 import { Connection } from "./connection.js";
 import { settle } from "./connection-string.js";
+import * as context from "./context.js";
+import * as leases from "./leases.js";
 import * as messages from "./messages.js";
 import type {
+  AcquireLeaseOptions,
   AddMessageOptions,
   AddMessagesOptions,
   AgentStoreClientOptions,
   CallOptions,
   CreateSessionOptions,
+  FencedOptions,
   GetMessagesOptions,
   ListSessionsOptions,
+  LoadContextOptions,
   MessagePage,
+  RenewLeaseOptions,
   SearchMessagesOptions,
   SessionChanges,
   SessionPage,
@@ -25,8 +31,10 @@ import { streamPages } from "./stream.js";
 import type {
   AgentMessage,
   AgentSession,
+  Lease,
   NewMessage,
   Role,
+  SessionContext,
   SessionStats,
   SessionSummary,
 } from "./types.js";
@@ -286,6 +294,79 @@ export class AgentStoreClient {
     options: SearchMessagesOptions = {},
   ): Promise<AgentMessage[]> {
     return searchMessages(this.#connection, modelId, query, options);
+  }
+
+  /**
+   * Acquires the right to run a session for a while. Appends that carry the lease's `fencingToken`
+   * throw a `LeaseLostError` once someone else has acquired it.
+   *
+   * @param holder who asks, for people to read: 1 to 256 characters
+   * @throws SessionNotFoundError
+   * @throws LeaseHeldError while someone else holds the lease; never retried by itself
+   * @throws RequestIdReusedError
+   */
+  async acquireLease(
+    id: bigint | number,
+    holder: string,
+    options: AcquireLeaseOptions = {},
+  ): Promise<Lease> {
+    return leases.acquireLease(this.#connection, id, holder, options);
+  }
+
+  /**
+   * Extends a lease from now on, also one that has expired and that nobody else has acquired.
+   *
+   * @throws SessionNotFoundError
+   * @throws LeaseLostError
+   */
+  async renewLease(
+    id: bigint | number,
+    fencingToken: bigint | number,
+    options: RenewLeaseOptions = {},
+  ): Promise<Lease> {
+    return leases.renewLease(this.#connection, id, fencingToken, options);
+  }
+
+  /**
+   * Gives a lease back, so that others need not wait until it expires.
+   *
+   * @returns false when it had been released or lost before, an earlier attempt of this call included
+   * @throws SessionNotFoundError
+   */
+  async releaseLease(
+    id: bigint | number,
+    fencingToken: bigint | number,
+    options: CallOptions = {},
+  ): Promise<boolean> {
+    return leases.releaseLease(this.#connection, id, fencingToken, options);
+  }
+
+  /**
+   * Loads what the next call of a session's model needs: the leading system messages, and the
+   * newest messages that fit a budget. Costs the same however long the session is.
+   *
+   * @throws SessionNotFoundError
+   * @throws BudgetTooSmallError when the leading system messages alone exceed the budget
+   */
+  async loadContext(
+    id: bigint | number,
+    options: LoadContextOptions = {},
+  ): Promise<SessionContext> {
+    return context.loadContext(this.#connection, id, options);
+  }
+
+  /**
+   * Closes the tool calls of a session that have no answer: appends, for each, a tool message that
+   * says that the call was interrupted and its outcome is not known.
+   *
+   * @returns the messages that were appended, in the order of the calls: none when there was
+   *   nothing to close, 1,000 when there may be more
+   * @throws SessionNotFoundError
+   * @throws LeaseLostError
+   * @throws WriteConflictError when others kept appending to the session
+   */
+  async repairSession(id: bigint | number, options: FencedOptions = {}): Promise<AgentMessage[]> {
+    return context.repairSession(this.#connection, id, options);
   }
 }
 

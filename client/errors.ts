@@ -186,6 +186,67 @@ export class LastSeqMismatchError extends AgentStoreError {
   }
 }
 
+/** Someone else holds the session's lease; `retryDelayMs` is the time until it expires. */
+export class LeaseHeldError extends AgentStoreError {
+  static {
+    LeaseHeldError.prototype.name = "LeaseHeldError";
+  }
+
+  /** The session. */
+  get conversationId(): bigint | undefined {
+    return int64At(this, "conversation_id");
+  }
+
+  /** Who holds the lease, as given to `acquireLease`. */
+  get holder(): string | undefined {
+    return this.metadata["holder"];
+  }
+
+  /** When the lease expires unless it is renewed. */
+  get expiresAt(): Date | undefined {
+    const time = new Date(this.metadata["expires_at"] ?? "");
+    return Number.isNaN(time.getTime()) ? undefined : time;
+  }
+}
+
+/**
+ * The fencing token is not that of the session's lease any more: someone else has acquired it, or
+ * it was released. Nothing was written. Stop; to go on later, acquire the lease anew and read what
+ * was said meanwhile.
+ */
+export class LeaseLostError extends AgentStoreError {
+  static {
+    LeaseLostError.prototype.name = "LeaseLostError";
+  }
+
+  /** The session. */
+  get conversationId(): bigint | undefined {
+    return int64At(this, "conversation_id");
+  }
+
+  /** The token that the call carried. */
+  get fencingToken(): bigint | undefined {
+    return int64At(this, "fencing_token");
+  }
+
+  /** The token of the session's lease; 0 when nobody holds it. */
+  get currentFencingToken(): bigint | undefined {
+    return int64At(this, "current_fencing_token");
+  }
+}
+
+/** The leading system messages alone exceed the budget of `loadContext`. */
+export class BudgetTooSmallError extends AgentStoreError {
+  static {
+    BudgetTooSmallError.prototype.name = "BudgetTooSmallError";
+  }
+
+  /** What the leading system messages take of it; `violations` names the budget. */
+  get needed(): bigint | undefined {
+    return int64At(this, "needed");
+  }
+}
+
 /** Postgres gave this write up in favour of another one, again and again. */
 export class WriteConflictError extends AgentStoreError {
   static {

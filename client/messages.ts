@@ -50,6 +50,7 @@ export async function addMessage(
       conversationId: int64(id, "conversation_id"),
       message: toWire({ ...options, role, content: text(content, "message.content") }, "message"),
       expectedLastSeq: expected(options),
+      fencingToken: int64OrZero(options.fencingToken, "fencing_token"),
     },
     options,
   );
@@ -71,6 +72,7 @@ export async function addMessages(
         toWire(message, `messages[${index}]`),
       ),
       expectedLastSeq: expected(options),
+      fencingToken: int64OrZero(options.fencingToken, "fencing_token"),
     },
     options,
   );

@@ -52,7 +52,7 @@ const MAX_TOOL_CALLS = 1000;
  *   payload is needed; by default it is made anew from `message`
  * @throws InvalidFieldError when `message` is no object or its role is none of those above
  */
-export function fromOpenAiMessage(message: OpenAiMessage, rawJson?: string): NewMessage {
+export function fromLlmMessage(message: OpenAiMessage, rawJson?: string): NewMessage {
   const source = asRecord(message);
   const role = ROLES.get(source?.["role"]);
   if (source === undefined || role === undefined) {
@@ -80,35 +80,35 @@ export function fromOpenAiMessage(message: OpenAiMessage, rawJson?: string): New
 }
 
 /**
- * Turns OpenAI chat messages into messages to append, as `fromOpenAiMessage` does with each.
+ * Turns OpenAI chat messages into messages to append, as `fromLlmMessage` does with each.
  *
- * @throws InvalidFieldError as `fromOpenAiMessage` does
+ * @throws InvalidFieldError as `fromLlmMessage` does
  */
-export function fromOpenAiMessages(messages: readonly OpenAiMessage[]): NewMessage[] {
-  return messages.map((message) => fromOpenAiMessage(message));
+export function fromLlmMessages(messages: readonly OpenAiMessage[]): NewMessage[] {
+  return messages.map((message) => fromLlmMessage(message));
 }
 
 /**
- * Turns a stored message into an OpenAI chat message: the very one that `fromOpenAiMessage` was
+ * Turns a stored message into an OpenAI chat message: the very one that `fromLlmMessage` was
  * given, for messages that came that way; for others, what their fields say.
  *
  * @throws SyntaxError when the payload claims to be an OpenAI chat message and is not JSON
  */
-export function toOpenAiMessage(message: AgentMessage): OpenAiMessage {
+export function toLlmMessage(message: AgentMessage): OpenAiMessage {
   if (hasOpenAiPayload(message)) return JSON.parse(message.payload) as OpenAiMessage;
   return fromFields(message);
 }
 
-/** Turns stored messages into OpenAI chat messages, as `toOpenAiMessage` does with each. */
-export function toOpenAiMessages(messages: readonly AgentMessage[]): OpenAiMessage[] {
-  return messages.map(toOpenAiMessage);
+/** Turns stored messages into OpenAI chat messages, as `toLlmMessage` does with each. */
+export function toLlmMessages(messages: readonly AgentMessage[]): OpenAiMessage[] {
+  return messages.map(toLlmMessage);
 }
 
 /**
- * Returns the JSON text of what `toOpenAiMessage` returns: the kept payload byte for byte where
+ * Returns the JSON text of what `toLlmMessage` returns: the kept payload byte for byte where
  * there is one (numbers beyond a double included), otherwise made from the message's fields.
  */
-export function toOpenAiJson(message: AgentMessage): string {
+export function toLlmJson(message: AgentMessage): string {
   return hasOpenAiPayload(message) ? message.payload : JSON.stringify(fromFields(message));
 }
 

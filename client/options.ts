@@ -105,8 +105,45 @@ export interface SessionPage {
   nextPageToken: string;
 }
 
+/** How to acquire a lease. */
+export interface AcquireLeaseOptions extends WriteOptions {
+  /** How long it lasts unless it is renewed, in milliseconds: 1,000 to 3,600,000. Default: 30,000. */
+  ttlMs?: bigint | number | undefined;
+}
+
+/** How to renew a lease. */
+export interface RenewLeaseOptions extends CallOptions {
+  /** How long it lasts from now on, in milliseconds: 1,000 to 3,600,000. Default: 30,000. */
+  ttlMs?: bigint | number | undefined;
+}
+
+/** What a write to a session that the caller has leased accepts. */
+export interface FencedOptions extends WriteOptions {
+  /**
+   * The `fencingToken` of the caller's lease: the write throws a `LeaseLostError` when that is no
+   * longer the session's. Left out, the write does not care who holds the lease.
+   */
+  fencingToken?: bigint | number | undefined;
+}
+
+/** How much of a session to load: leading system messages are part of each budget. */
+export interface LoadContextOptions extends CallOptions {
+  /** How many messages at the most: 1 to 1,000. Default: 100. */
+  maxMessages?: number | undefined;
+  /**
+   * How many characters at the most: Unicode code points of contents and of the names and
+   * arguments of tool calls. Default: any number.
+   */
+  maxCharacters?: bigint | number | undefined;
+  /**
+   * How many tokens at the most. An assistant message with usage counts as its `outputTokens`, any
+   * other as a fourth of its UTF-8 bytes. Default: any number.
+   */
+  maxTokens?: bigint | number | undefined;
+}
+
 /** What every append accepts. */
-export interface AddMessagesOptions extends WriteOptions {
+export interface AddMessagesOptions extends FencedOptions {
   /**
    * Appends only if the session's last_seq is this, otherwise throws a `LastSeqMismatchError`; 0
    * for a session that must be empty. An append whose answer was lost and that is then repeated

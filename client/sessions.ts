@@ -44,7 +44,7 @@ export async function createSession(
     { modelId: text(modelId, "model_id"), ...fields },
     options,
   );
-  return fromWire(answered(response.session));
+  return sessionFromWire(answered(response.session));
 }
 
 export async function getSession(
@@ -57,7 +57,7 @@ export async function getSession(
     { conversationId: int64(id, "conversation_id") },
     options,
   );
-  return fromWire(answered(response.session));
+  return sessionFromWire(answered(response.session));
 }
 
 export async function updateSession(
@@ -83,7 +83,7 @@ export async function updateSession(
     { session, updateMask },
     options,
   );
-  return fromWire(answered(response.session));
+  return sessionFromWire(answered(response.session));
 }
 
 export async function listSessions(
@@ -167,11 +167,12 @@ function sessionFields(
   };
 }
 
-function fromWire(session: wire.AgentSession): AgentSession {
+/** Makes the decoded session the public one. */
+export function sessionFromWire(session: wire.AgentSession): AgentSession {
   const known: Omit<wire.AgentSession, "state"> = session;
   return Object.assign(known, { state: STATES[session.state] ?? "unknown" }) as AgentSession;
 }
 
 function summaryFromWire(summary: wire.SessionSummary): SessionSummary {
-  return { ...summary, session: fromWire(answered(summary.session)) };
+  return { ...summary, session: sessionFromWire(answered(summary.session)) };
 }

@@ -127,6 +127,46 @@ export interface SessionSummary {
   firstMessage?: string | undefined;
 }
 
+/** The right to run a session until it expires or is released. */
+export interface Lease {
+  /** The session. */
+  conversationId: bigint;
+  /** Who holds it, as given to `acquireLease`. */
+  holder: string;
+  /** Rises by one with each acquisition of the session's lease, from 1. Pass it to appends. */
+  fencingToken: bigint;
+  /** Until when nobody else can acquire it, by the clock of the store's database. */
+  expiresAt: Date;
+}
+
+/** A tool call that no tool message answers. */
+export interface UnpairedToolCall {
+  /** The seq of the assistant message that asks for it. */
+  seq: bigint;
+  /** The call's id. */
+  toolCallId: string;
+  /** The tool's name. */
+  name: string;
+}
+
+/** What the next call of a session's model needs. */
+export interface SessionContext {
+  session: AgentSession;
+  /**
+   * The leading system messages, then the newest messages that fit, in order. No tool message is
+   * among them without its call, and no call without the tool messages that the session has for it.
+   */
+  messages: AgentMessage[];
+  /** How many messages of the session were left out. */
+  omittedMessages: bigint;
+  /** How many characters the messages have, as `maxCharacters` counts them. */
+  characters: bigint;
+  /** How many tokens the messages have, as `maxTokens` counts them. */
+  tokens: bigint;
+  /** The tool calls among the messages that have no answer: pending, or interrupted. */
+  unpairedToolCalls: UnpairedToolCall[];
+}
+
 /** The counts and sums of one session. */
 export interface SessionStats {
   totalMessages: bigint;

@@ -1,7 +1,7 @@
 // Turns one element of a conversation in OpenAI's form into a message to append.
 
 import type { NewMessage, OpenAiMessage } from "../../client/index.js";
-import { fromOpenAiMessage, OPENAI_CHAT_MESSAGE } from "../../client/index.js";
+import { fromLlmMessage, OPENAI_CHAT_MESSAGE } from "../../client/index.js";
 import { elements, member, members } from "../json-slices.js";
 import { BadLineError } from "./bad-line.js";
 import { isObject, type JsonRecord } from "./json.js";
@@ -20,9 +20,9 @@ export function openAiMessage(source: JsonRecord, raw: string, place: string): N
       `${place}.role is none of system, developer, user, assistant, tool, function`,
     );
   }
-  const message = fromOpenAiMessage(source as unknown as OpenAiMessage, raw);
+  const message = fromLlmMessage(source as unknown as OpenAiMessage, raw);
   if (hasWrittenOutArguments(source)) {
-    const exact = fromOpenAiMessage(withTextArguments(source, raw)).toolCalls;
+    const exact = fromLlmMessage(withTextArguments(source, raw)).toolCalls;
     if (exact) message.toolCalls = exact;
   }
   if (message.payload === undefined && hasDuplicateKeys(raw, source)) {

@@ -1,5 +1,5 @@
 // Writes a session as one JSON line: in OpenAI's form, or in the form that it was imported from.
-import { type AgentMessage, type AgentSession, toOpenAiJson } from "../../client/index.js";
+import { type AgentMessage, type AgentSession, toLlmJson } from "../../client/index.js";
 import { members } from "../json-slices.js";
 import { metadataKeys } from "../source-forms.js";
 
@@ -39,9 +39,9 @@ function otherMembers(metadata: Record<string, unknown>): string[] {
 }
 
 function openAiLine(message: AgentMessage): string {
-  const text = toOpenAiJson(message);
+  const text = toLlmJson(message);
   // Whoever stored the payload may have put something else than JSON in it.
-  return onOneLine(isJson(text) ? text : toOpenAiJson({ ...message, payload: "" }));
+  return onOneLine(isJson(text) ? text : toLlmJson({ ...message, payload: "" }));
 }
 
 function sourceLine(message: AgentMessage): string {

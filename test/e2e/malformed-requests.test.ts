@@ -125,6 +125,11 @@ describe("random bytes", () => {
     "streamMessages",
     "searchMessages",
     "getSessionStats",
+    "acquireLease",
+    "renewLease",
+    "releaseLease",
+    "loadContext",
+    "repairSession",
   ];
   const harmless = ["OK", "INVALID_ARGUMENT", "NOT_FOUND", "ABORTED"];
 

@@ -63,6 +63,11 @@ describe.each(["v1", "v1alpha"])("%s", (version) => {
         "StreamMessages",
         "SearchMessages",
         "GetSessionStats",
+        "AcquireLease",
+        "RenewLease",
+        "ReleaseLease",
+        "LoadContext",
+        "RepairSession",
       ]),
     );
   });

@@ -3,6 +3,8 @@ import { randomUUID } from "node:crypto";
 import { type CallOptions, type Client, credentials, Metadata } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect } from "vitest";
 import { AgentStoreClient, type AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
+import { LoadContextRequest, RepairSessionRequest } from "../../gen/agentstore/v1/context.js";
+import * as leases from "../../gen/agentstore/v1/leases.js";
 import * as messages from "../../gen/agentstore/v1/messages.js";
 import { SearchMessagesRequest } from "../../gen/agentstore/v1/search.js";
 import * as sessions from "../../gen/agentstore/v1/sessions.js";
@@ -39,6 +41,11 @@ const requests: { [Name in Rpc]: { fromPartial(part: never): Request<Name> } } =
   streamMessages: messages.StreamMessagesRequest,
   searchMessages: SearchMessagesRequest,
   getSessionStats: sessions.GetSessionStatsRequest,
+  acquireLease: leases.AcquireLeaseRequest,
+  renewLease: leases.RenewLeaseRequest,
+  releaseLease: leases.ReleaseLeaseRequest,
+  loadContext: LoadContextRequest,
+  repairSession: RepairSessionRequest,
 };
 
 /** What a call carries besides its request. */

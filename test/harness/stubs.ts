@@ -9,6 +9,8 @@ import {
 import type { AgentStoreError } from "../../client/errors.js";
 import { errorFromStatus, isEndStatus } from "../../client/status.js";
 import { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
+import { LoadContextRequest, RepairSessionRequest } from "../../gen/agentstore/v1/context.js";
+import * as leases from "../../gen/agentstore/v1/leases.js";
 import * as messages from "../../gen/agentstore/v1/messages.js";
 import { SearchMessagesRequest } from "../../gen/agentstore/v1/search.js";
 import * as sessions from "../../gen/agentstore/v1/sessions.js";
@@ -26,6 +28,11 @@ const REQUESTS = {
   streamMessages: messages.StreamMessagesRequest,
   searchMessages: SearchMessagesRequest,
   getSessionStats: sessions.GetSessionStatsRequest,
+  acquireLease: leases.AcquireLeaseRequest,
+  renewLease: leases.RenewLeaseRequest,
+  releaseLease: leases.ReleaseLeaseRequest,
+  loadContext: LoadContextRequest,
+  repairSession: RepairSessionRequest,
 };
 
 /** An RPC by its name in the generated service. */

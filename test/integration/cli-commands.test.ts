@@ -200,6 +200,36 @@ describe("agentstore stats", () => {
   });
 });
 
+describe("agentstore repair", () => {
+  it("closes the tool calls that were interrupted, once", async () => {
+    const { id } = await store.createSession("broken");
+    const toolCalls = ["a", "b"].map((call) => ({ id: call, name: "look", arguments: "{}" }));
+    await store.addMessage(id, "assistant", "", { toolCalls });
+    const json = await agentstore("repair", String(id), "--json");
+    expect({ code: json.code, stderr: json.stderr }).toEqual({ code: 0, stderr: "" });
+    expect(jsonLines(json.stdout)).toMatchObject([
+      { seq: "2", role: "tool", toolCallId: "a" },
+      { seq: "3", role: "tool", toolCallId: "b" },
+    ]);
+    const again = await agentstore("repair", String(id));
+    expect(again.stdout).toBe(`Session ${id}: nothing to repair.\n`);
+    await store.addMessage(id, "assistant", "", { toolCalls });
+    const text = await agentstore("repair", String(id));
+    expect(text.stdout).toBe(`Session ${id}: 2 interrupted tool calls closed.\n`);
+  });
+
+  it("leaves a session alone that an agent holds", async () => {
+    const { id } = await store.createSession("held");
+    const toolCalls = [{ id: "a", name: "look", arguments: "{}" }];
+    await store.addMessage(id, "assistant", "", { toolCalls });
+    await store.acquireLease(id, "an agent at work");
+    const { code, stderr } = await agentstore("repair", String(id));
+    expect(code).toBe(1);
+    expect(stderr).toContain("an agent at work");
+    expect((await store.getSession(id)).lastSeq).toBe(1n);
+  });
+});
+
 describe("agentstore delete", () => {
   it("removes sessions and says which were not there", async () => {
     const session = await store.createSession("doomed");
@@ -242,7 +272,17 @@ describe("agentstore migrate", () => {
 });
 
 describe("the command line", () => {
-  const COMMANDS = ["serve", "migrate", "import", "show", "sessions", "search", "stats", "delete"];
+  const COMMANDS = [
+    "serve",
+    "migrate",
+    "import",
+    "show",
+    "sessions",
+    "search",
+    "stats",
+    "repair",
+    "delete",
+  ];
 
   it.each(COMMANDS)(
     "%s --help says what it is, with examples and the environment",

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import {
   AgentStoreClient,
   DeadlineExceededError,
-  fromOpenAiMessages,
+  fromLlmMessages,
   InvalidFieldError,
   InvalidPageTokenError,
   LastSeqMismatchError,
@@ -14,7 +14,7 @@ import {
   type OpenAiMessage,
   RequestIdReusedError,
   SessionNotFoundError,
-  toOpenAiMessages,
+  toLlmMessages,
   type WriteInfo,
 } from "../../client/index.js";
 import { startServer, type TestServer } from "../harness/server.js";
@@ -221,11 +221,9 @@ describe("messages", () => {
     await fc.assert(
       fc.asyncProperty(fc.array(message, { minLength: 1, maxLength: 5 }), async (given) => {
         const messages = given as OpenAiMessage[];
-        const stored = await store.addMessages(id, fromOpenAiMessages(messages));
+        const stored = await store.addMessages(id, fromLlmMessages(messages));
         const afterSeq = (stored[0]?.seq ?? 0n) - 1n;
-        expect(toOpenAiMessages(await all(store.streamMessages(id, { afterSeq })))).toEqual(
-          messages,
-        );
+        expect(toLlmMessages(await all(store.streamMessages(id, { afterSeq })))).toEqual(messages);
       }),
       { numRuns: 60 },
     );

@@ -20,6 +20,7 @@ const env = {
 const tsc = path.join(projectRoot, "node_modules/typescript/bin/tsc");
 const program = `
 import { AgentStoreClient, AgentStoreError, SessionNotFoundError, type AgentMessage, type AgentSession, type Role } from "@agentstore/client";
+import { type ChatFunction, type DialogueResult, PersistentDialogue } from "@agentstore/client/agent";
 
 const store = new AgentStoreClient({ url: URL_OF_SERVER, timeoutMs: 10_000 });
 const session: AgentSession = await store.createSession("gpt-4", { metadata: { a: [1, null] } });
@@ -34,6 +35,11 @@ try {
 } catch (error) {
   if (error instanceof SessionNotFoundError) console.log(error.name, error.conversationId);
 }
+const chat: ChatFunction = async () => ({ message: { role: "assistant", content: "Hi" } });
+const dialogue = await PersistentDialogue.resume(store, session.id, { chat });
+const { response }: DialogueResult = await dialogue.continue();
+console.log(response);
+await dialogue.close();
 await store[Symbol.asyncDispose]();
 `;
 
@@ -100,17 +106,19 @@ describe("the packed client", () => {
   ])("typechecks without Node's types and runs: %s", async (name, options) => {
     const source = program.replace("URL_OF_SERVER", JSON.stringify(server.url));
     const output = await check(name, source, { ...options, types: [] });
-    expect(output).toBe("Hello 1n\nSessionNotFoundError 4000000000n\n");
+    expect(output).toBe("Hello 1n\nSessionNotFoundError 4000000000n\nHi\n");
   });
 
   it("brings gRPC and protobuf and nothing of the server", async () => {
     const { stdout } = await run("npm", ["ls", "--all", "--json"], { cwd: project, env });
     const tree = JSON.parse(stdout) as {
-      dependencies: Record<string, { dependencies: Record<string, unknown> }>;
+      dependencies: Record<string, { dependencies: Record<string, { version?: string }> }>;
     };
     expect(Object.keys(tree.dependencies)).toEqual(["@agentstore/client"]);
     const dependencies = tree.dependencies["@agentstore/client"]?.dependencies ?? {};
-    expect(Object.keys(dependencies).sort()).toEqual(["@bufbuild/protobuf", "@grpc/grpc-js"]);
+    // Optional peers that are not installed are listed, without a version.
+    const there = Object.keys(dependencies).filter((name) => dependencies[name]?.version);
+    expect(there.sort()).toEqual(["@bufbuild/protobuf", "@grpc/grpc-js"]);
     const installed = path.join(project, "node_modules/@agentstore/client");
     const files = await readdir(installed, { recursive: true });
     const top = new Set(files.map((file) => file.split("/").slice(0, 2).join("/")));
@@ -125,6 +133,25 @@ describe("the packed client", () => {
     expect(files.filter((file) => /test|server|cli\b|\.ts$(?<!\.d\.ts)/.test(file))).toEqual([]);
   });
 
+  it("says which package a part of it needs that is not there", async () => {
+    const parts = { openai: "openai", mcp: "@modelcontextprotocol/sdk" };
+    const source = Object.keys(parts)
+      .map(
+        (part) => `
+          await import("@agentstore/client/agent/${part}").catch((error: Error & { code?: string }) =>
+            console.log(error.code, /'(.*?)'/.exec(error.message)?.[1]));`,
+      )
+      .join("");
+    const output = await check("parts", `${source}\nexport {};`, {
+      module: "NodeNext",
+      types: [],
+      // Its own types name those of the packages.
+      skipLibCheck: true,
+    });
+    const lines = Object.values(parts).map((name) => `ERR_MODULE_NOT_FOUND ${name}\n`);
+    expect(output).toBe(lines.join(""));
+  });
+
   it("does what its README says", async () => {
     const readme = await readFile(path.join(projectRoot, "client/README.md"), "utf8");
     const programs = [...readme.matchAll(/^```ts\n([\s\S]*?)^```$/gm)].map(
@@ -133,7 +160,9 @@ describe("the packed client", () => {
     const expected = [
       /^1 user: Hello\n2 assistant: \n3 tool: 12:00\n4 assistant: Hello! It is noon\.\n\{\n {2}totalMessages: 4n,/,
       /^someone was faster: 1\n$/,
+      /^worker 1 holds the session until \d{4}-.*Z\n\[ 'user: Hello' \]\n$/,
       /^\[\{"role":"developer","content":"Be brief\."\},\{"role":"user","content":\[\{"type":"text","text":"Hello"\}\]\}\]\n$/,
+      /^It is 12:00\. \(asked 2 times\)\n4 messages, 0 pending calls\n$/,
     ];
     expect(programs).toHaveLength(expected.length);
     const node = "declare const process: { env: Record<string, string | undefined> };\n";

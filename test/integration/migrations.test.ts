@@ -160,6 +160,21 @@ test("an applied migration whose file has changed is refused by name", async () 
   expect(await relation("second")).toBeNull();
 });
 
+test("a column in the place of one that a migration adds is named, with what to do", async () => {
+  const early = await mkdtemp(join(tmpdir(), "agentstore-migrations-"));
+  await cp(join(directory, "0001_init.sql"), join(early, "0001_init.sql"));
+  await migrate(database.url, { directory: early });
+  await rm(early, { recursive: true });
+  const run = (sql: string) => withClient(database.url, (client) => client.query(sql));
+  await run("ALTER TABLE conversations ADD COLUMN lease_holder int");
+  const error = await refusal(migrate(database.url));
+  expect(error.kind).toBe("failed");
+  const rename = /ALTER TABLE conversations RENAME COLUMN lease_holder TO old_lease_holder;/;
+  expect(error.message).toMatch(rename);
+  await run(rename.exec(error.message)![0]);
+  expect(await migrate(database.url)).toEqual({ from: 1, to: known });
+});
+
 test("line ends of another system do not change a migration", async () => {
   await addMigration("first", "CREATE TABLE first\n();\n");
   await migrate(database.url, { directory });

@@ -34,6 +34,10 @@ describe("the README", () => {
       "text 1",
       "sh npx",
       "sh grpcurl",
+      // These stand in demo.test.ts.
+      "sh npm",
+      "text AgentStore:",
+      "text 1",
     ]);
   });
 

@@ -47,6 +47,7 @@ describe("docs/errors.md", () => {
 describe("docs/concepts.md", () => {
   it("states the limits that the server has", async () => {
     const n = (value: number) => value.toLocaleString("en");
+    const seconds = (ms: bigint) => Number(ms) / 1000;
     const page = await read("docs/concepts.md");
     const table = /^\| what \| limit \|\n\|---\|---\|\n((?:\|.*\n)+)/m.exec(page)?.[1];
     expect(table?.split("\n").filter(Boolean)).toEqual([
@@ -57,6 +58,11 @@ describe("docs/concepts.md", () => {
       `| a page of large messages | ends after the message that passes ${mib(limits.pageBytes)} |`,
       `| results of one search | 1 to ${n(limits.pageSizeMost)}; 0 means ${limits.searchLimitDefault} |`,
       `| search text | 1 to ${n(limits.queryCharacters)} characters, no U+0000 |`,
+      `| a lease | ${n(seconds(limits.leaseMsLeast))} to ${n(seconds(limits.leaseMsMost))} s; ${seconds(limits.leaseMsDefault)} s where \`ttl_ms\` is 0 |`,
+      `| \`holder\` of a lease | 1 to ${limits.idCharacters} characters |`,
+      `| \`max_messages\` of LoadContext | 1 to ${n(limits.pageSizeMost)}; 0 means ${limits.pageSizeDefault} |`,
+      `| a context of large messages | ends after the page that passes ${mib(limits.contextBytes)} |`,
+      `| calls that one RepairSession closes | ${n(limits.batchMessages)} |`,
       `| \`request_id\` | ${limits.requestIdCharacters} characters |`,
       `| \`model_id\`, \`owner_id\`, \`payload_type\` | ${limits.idCharacters} characters |`,
       `| \`name\`, \`tool_call_id\`, a tool call's id and name | ${n(limits.nameCharacters)} characters |`,

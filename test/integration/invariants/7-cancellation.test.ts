@@ -82,6 +82,23 @@ const CALLS: [string, keyof typeof LOCKS, Caller][] = [
     "sessions",
     (to, id, o) => to.call("getSessionStats", { conversationId: id }, o),
   ],
+  [
+    "AcquireLease",
+    "sessions",
+    (to, id, o) => to.call("acquireLease", { conversationId: id, holder: "w" }, o),
+  ],
+  [
+    "RenewLease",
+    "sessions",
+    (to, id, o) => to.call("renewLease", { conversationId: id, fencingToken: 1n }, o),
+  ],
+  [
+    "ReleaseLease",
+    "sessions",
+    (to, id, o) => to.call("releaseLease", { conversationId: id, fencingToken: 1n }, o),
+  ],
+  ["LoadContext", "messages", (to, id, o) => to.call("loadContext", { conversationId: id }, o)],
+  ["RepairSession", "messages", (to, id, o) => to.call("repairSession", { conversationId: id }, o)],
 ];
 
 test.each(CALLS)(

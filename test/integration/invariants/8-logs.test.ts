@@ -116,6 +116,14 @@ async function everyRpc(): Promise<bigint> {
   await call("StreamMessages", (o) => stubs.readStream({ conversationId, pageSize: 1 }, o));
   await call("SearchMessages", (o) => stubs.call("searchMessages", { query }, o));
   await call("GetSessionStats", (o) => stubs.call("getSessionStats", { conversationId }, o));
+  const lease = { conversationId, holder: `${MARK} holder` };
+  await call("AcquireLease", (o) => stubs.call("acquireLease", lease, o));
+  await call("AcquireLease", (o) => stubs.call("acquireLease", lease, o));
+  const fenced = { conversationId, fencingToken: 1n };
+  await call("RenewLease", (o) => stubs.call("renewLease", fenced, o));
+  await call("LoadContext", (o) => stubs.call("loadContext", { conversationId }, o));
+  await call("RepairSession", (o) => stubs.call("repairSession", fenced, o));
+  await call("ReleaseLease", (o) => stubs.call("releaseLease", fenced, o));
   return conversationId;
 }
 
@@ -215,7 +223,7 @@ test("whatever is called and however it fails, its content is in no log", async 
   await databaseErrors(conversationId);
   const remove = { conversationId, requestId: `${MARK} delete` };
   await call("DeleteSession", (o) => stubs.call("deleteSession", remove, o));
-  expect(new Set(calls.map(({ method }) => method)).size).toBe(12);
+  expect(new Set(calls.map(({ method }) => method)).size).toBe(17);
 
   // One completion line for each call, which says how it went.
   const ended = await until("every call has its line", () => {

@@ -28,6 +28,7 @@ beforeAll(async () => {
   session = created.session!.id;
   const messages = ["a needle", "b"].map((content) => newMessage({ content }));
   await ours.call("addMessages", { conversationId: session, messages, requestId: "first" });
+  await ours.call("acquireLease", { conversationId: session, holder: "ours" });
 });
 
 afterAll(async () => {
@@ -78,6 +79,24 @@ test.each<[string, (id: bigint) => Promise<unknown>]>([
   ["GetMessages", (id) => theirs.call("getMessages", { conversationId: id })],
   ["StreamMessages", (id) => theirs.readStream({ conversationId: id })],
   ["GetSessionStats", (id) => theirs.call("getSessionStats", { conversationId: id })],
+  [
+    "AddMessage with a fencing_token",
+    (id) =>
+      theirs.call("addMessage", { conversationId: id, message: newMessage(), fencingToken: 7n }),
+  ],
+  ["AcquireLease", (id) => theirs.call("acquireLease", { conversationId: id, holder: "theirs" })],
+  [
+    "AcquireLease with a request_id that the session knows",
+    (id) =>
+      theirs.call("acquireLease", { conversationId: id, holder: "theirs", requestId: "first" }),
+  ],
+  ["RenewLease", (id) => theirs.call("renewLease", { conversationId: id, fencingToken: 1n })],
+  ["ReleaseLease", (id) => theirs.call("releaseLease", { conversationId: id, fencingToken: 1n })],
+  ["LoadContext", (id) => theirs.call("loadContext", { conversationId: id })],
+  [
+    "RepairSession",
+    (id) => theirs.call("repairSession", { conversationId: id, requestId: "first" }),
+  ],
 ])("%s answers as for a session that never was", async (_, call) => {
   const never = session + 1_000_000n;
   const [foreign, absent] = [await failureOf(call(session)), await failureOf(call(never))];

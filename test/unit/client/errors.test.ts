@@ -43,6 +43,9 @@ const REASONS = [
   ["NOT_FOUND", "MESSAGE_NOT_FOUND", "MessageNotFoundError"],
   ["ABORTED", "LAST_SEQ_MISMATCH", "LastSeqMismatchError"],
   ["ABORTED", "WRITE_CONFLICT", "WriteConflictError"],
+  ["FAILED_PRECONDITION", "LEASE_HELD", "LeaseHeldError"],
+  ["FAILED_PRECONDITION", "LEASE_LOST", "LeaseLostError"],
+  ["INVALID_ARGUMENT", "BUDGET_TOO_SMALL", "BudgetTooSmallError"],
   ["FAILED_PRECONDITION", "MODEL_NOT_REGISTERED", "ModelNotRegisteredError"],
   ["FAILED_PRECONDITION", "SCHEMA_CONFLICT", "SchemaConflictError"],
   ["UNAUTHENTICATED", "UNAUTHENTICATED", "UnauthenticatedError"],
@@ -98,6 +101,18 @@ describe("an error with its reason", () => {
       conversationId: 42n,
       seq: 7n,
       lastSeq: undefined,
+    });
+    const metadata = { conversation_id: "42", holder: "w", expires_at: "2026-01-31T09:30:00.000Z" };
+    const held = failure(status.FAILED_PRECONDITION, "LEASE_HELD", { metadata });
+    expect((await thrownFor(held)).thrown).toMatchObject({
+      conversationId: 42n,
+      holder: "w",
+      expiresAt: new Date("2026-01-31T09:30:00Z"),
+    });
+    const unclear = failure(status.FAILED_PRECONDITION, "LEASE_HELD", { metadata: {} });
+    expect((await thrownFor(unclear)).thrown).toMatchObject({
+      holder: undefined,
+      expiresAt: undefined,
     });
     const violations = [
       { field: "messages[3].content", description: "too long" },

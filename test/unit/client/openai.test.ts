@@ -3,15 +3,15 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import {
   type AgentMessage,
-  fromOpenAiMessage,
-  fromOpenAiMessages,
+  fromLlmMessage,
+  fromLlmMessages,
   InvalidFieldError,
   type NewMessage,
   OPENAI_CHAT_MESSAGE,
   type OpenAiMessage,
-  toOpenAiJson,
-  toOpenAiMessage,
-  toOpenAiMessages,
+  toLlmJson,
+  toLlmMessage,
+  toLlmMessages,
 } from "../../../client/index.js";
 
 /** What the store gives back for what was appended. */
@@ -51,15 +51,15 @@ describe("a message that the typed fields can say in full", () => {
     },
     { role: "tool", content: '{"ok":true}', tool_call_id: "c1", name: "f" },
   ])("needs no payload: %j", (message) => {
-    const stored = fromOpenAiMessage(message, JSON.stringify(message));
+    const stored = fromLlmMessage(message, JSON.stringify(message));
     expect(stored.payload).toBeUndefined();
     expect(stored.payloadType).toBeUndefined();
-    expect(toOpenAiMessage(storedFrom(stored))).toEqual(message);
+    expect(toLlmMessage(storedFrom(stored))).toEqual(message);
   });
 
   it("takes a key that is undefined for one that is not there", () => {
     const message = { role: "user", content: "Hello", name: undefined } as unknown as OpenAiMessage;
-    expect(fromOpenAiMessage(message)).toEqual({ role: "user", content: "Hello" });
+    expect(fromLlmMessage(message)).toEqual({ role: "user", content: "Hello" });
   });
 });
 
@@ -130,7 +130,7 @@ describe("a message of another shape", () => {
     [{ role: "user", content: "half \ud83d" }, { content: "half \ufffd" }],
     [JSON.parse('{"role":"user","content":"x","__proto__":{}}'), { content: "x" }],
   ])("keeps %j in its payload", (message, fields) => {
-    const { payload, ...stored } = fromOpenAiMessage(message as unknown as OpenAiMessage);
+    const { payload, ...stored } = fromLlmMessage(message as unknown as OpenAiMessage);
     expect(payload).toBe(JSON.stringify(message));
     expect(payload?.isWellFormed()).toBe(true);
     expect(stored).toEqual({
@@ -139,22 +139,20 @@ describe("a message of another shape", () => {
       content: fields.content ?? "",
       payloadType: OPENAI_CHAT_MESSAGE,
     });
-    expect(toOpenAiMessage(storedFrom({ ...stored, payload }))).toEqual(message);
+    expect(toLlmMessage(storedFrom({ ...stored, payload }))).toEqual(message);
   });
 
   it("keeps the very bytes of its source, numbers beyond a double included", () => {
     const raw = '{ "role":"user",  "content":"x", "cost": 12345678901234567890.10 }';
-    const stored = fromOpenAiMessage(JSON.parse(raw) as OpenAiMessage, raw);
+    const stored = fromLlmMessage(JSON.parse(raw) as OpenAiMessage, raw);
     expect(stored.payload).toBe(raw);
-    expect(toOpenAiJson(storedFrom(stored))).toBe(raw);
+    expect(toLlmJson(storedFrom(stored))).toBe(raw);
   });
 
   it.each([[null], ["text"], [[]], [{}], [{ role: "narrator", content: "x" }], [{ role: 1 }]])(
     "is refused when nobody speaks: %j",
     (message) => {
-      expect(() => fromOpenAiMessage(message as unknown as OpenAiMessage)).toThrow(
-        InvalidFieldError,
-      );
+      expect(() => fromLlmMessage(message as unknown as OpenAiMessage)).toThrow(InvalidFieldError);
     },
   );
 });
@@ -169,8 +167,8 @@ describe("a stored message that did not come from OpenAI", () => {
       payloadType: "acme.message",
     });
     const expected = { role: "assistant", content: null, tool_calls: [call("c", "f", "{}")] };
-    expect(toOpenAiMessage(message)).toEqual(expected);
-    expect(JSON.parse(toOpenAiJson(message))).toEqual(expected);
+    expect(toLlmMessage(message)).toEqual(expected);
+    expect(JSON.parse(toLlmJson(message))).toEqual(expected);
   });
 });
 
@@ -219,13 +217,13 @@ describe("any OpenAI messages", () => {
   it("come back deep-equal, with a payload only where it is needed", () => {
     fc.assert(
       fc.property(fc.array(message, { maxLength: 4 }), (messages) => {
-        const stored = fromOpenAiMessages(messages);
-        expect(toOpenAiMessages(stored.map(storedFrom))).toEqual(messages);
+        const stored = fromLlmMessages(messages);
+        expect(toLlmMessages(stored.map(storedFrom))).toEqual(messages);
         stored.forEach((each, index) => {
           const { payload, payloadType, ...fields } = each;
           expect(payloadType).toBe(payload === undefined ? undefined : OPENAI_CHAT_MESSAGE);
           if (payload === undefined) return;
-          expect(toOpenAiMessage(storedFrom(fields))).not.toEqual(messages[index]);
+          expect(toLlmMessage(storedFrom(fields))).not.toEqual(messages[index]);
         });
       }),
       { numRuns: 2_000 },
@@ -235,7 +233,7 @@ describe("any OpenAI messages", () => {
   it("are something that the store accepts", () => {
     fc.assert(
       fc.property(message, (each) => {
-        const stored = fromOpenAiMessage(each);
+        const stored = fromLlmMessage(each);
         const texts = [
           stored.content,
           stored.name,

@@ -169,7 +169,7 @@ describe("messages", () => {
     const { role, content, ...rest } = full;
     const added = await store.addMessage(7, role, content ?? "", { ...rest, expectedLastSeq: 0 });
     expect(added).toEqual(read(1n));
-    const options = { expectedLastSeq: 5n, requestId: "r" };
+    const options = { expectedLastSeq: 5n, fencingToken: 3, requestId: "r" };
     const both = await store.addMessages(7n, [full, { role: "tool", toolCallId: "c" }], options);
     expect(both).toEqual([read(1n), read(2n)]);
     const tool = {
@@ -182,8 +182,14 @@ describe("messages", () => {
       payloadType: "",
     };
     expect(requests).toEqual([
-      { conversationId: 7n, message: wire, expectedLastSeq: 0n, requestId },
-      { conversationId: 7n, messages: [wire, tool], expectedLastSeq: 5n, requestId: "r" },
+      { conversationId: 7n, message: wire, expectedLastSeq: 0n, fencingToken: 0n, requestId },
+      {
+        conversationId: 7n,
+        messages: [wire, tool],
+        expectedLastSeq: 5n,
+        fencingToken: 3n,
+        requestId: "r",
+      },
     ]);
   });
 
