@@ -103,6 +103,7 @@ async function batches(context: Context, samples: Samples, first: bigint, target
         messages: Array.from({ length: BATCH }, (_, index) => newMessage(n + index)),
         requestId: "",
         expectedLastSeq: undefined,
+        fencingToken: 0n,
       }).finish(),
     ),
     callers: BATCH_CALLERS,
@@ -214,6 +215,7 @@ function addMessage(conversationId: bigint, n: number, requestId: string): Uint8
     message,
     requestId,
     expectedLastSeq: undefined,
+    fencingToken: 0n,
   }).finish();
 }
 
