@@ -2,6 +2,7 @@
 import {
   AddMessageRequest,
   AddMessagesRequest,
+  MessageView,
   type NewMessage,
   Role,
 } from "../gen/agentstore/v1/messages.js";
@@ -103,6 +104,7 @@ async function batches(context: Context, samples: Samples, first: bigint, target
         messages: Array.from({ length: BATCH }, (_, index) => newMessage(n + index)),
         requestId: "",
         expectedLastSeq: undefined,
+        view: MessageView.FULL,
       }).finish(),
     ),
     callers: BATCH_CALLERS,
@@ -214,6 +216,7 @@ function addMessage(conversationId: bigint, n: number, requestId: string): Uint8
     message,
     requestId,
     expectedLastSeq: undefined,
+    view: MessageView.FULL,
   }).finish();
 }
 

@@ -81,13 +81,13 @@ function plan(first: bigint, sessions: number): Planned {
   const numbers: number[] = [];
   if (kind < 70) {
     const message = newMessage(numbers);
-    const request = { conversationId, message, requestId, expectedLastSeq: undefined };
+    const request = AddMessageRequest.fromPartial({ conversationId, message, requestId });
     const encoded = AddMessageRequest.encode(request).finish();
     return { path: method("AddMessage"), request: encoded, numbers };
   }
   if (kind < 75) {
     const messages = Array.from({ length: BATCH }, () => newMessage(numbers));
-    const request = { conversationId, messages, requestId, expectedLastSeq: undefined };
+    const request = AddMessagesRequest.fromPartial({ conversationId, messages, requestId });
     const encoded = AddMessagesRequest.encode(request).finish();
     return { path: method("AddMessages"), request: encoded, numbers };
   }

@@ -26,6 +26,9 @@ export interface Queries {
    * not awaited one by one travel together: the connection is in pipeline mode.
    */
   query<Row>(statement: Statement<Row>, values: unknown[]): Promise<Row[]>;
+
+  /** As query(), but hands out each row as bytes; see Database.queryRows(). */
+  queryRows(statement: Statement<object>, values: unknown[], onRow: OnRow): Promise<void>;
 }
 
 /** A transaction that is open. */
@@ -225,6 +228,7 @@ class Lease implements Transaction {
   async #run<T>(send: () => Promise<T>): Promise<T> {
     if (!this.#committing) this.signal.throwIfAborted();
     this.#running++;
+    this.client.gather();
     try {
       return await send();
     } finally {

@@ -6,6 +6,7 @@ import { type OnRow, RowSplitter } from "./row-splitter.js";
 
 // What pg's typings leave out.
 interface Connection {
+  stream: Duplex;
   attachListeners(stream: Duplex | EventEmitter): void;
 }
 interface QueryInternals extends pg.Submittable {
@@ -22,6 +23,7 @@ const Query = pg.Query as unknown as new (
 /** The client of a pool whose rows may be had as bytes. */
 export class RowsClient extends pg.Client {
   #splitter: RowSplitter | undefined;
+  #gathers = false;
 
   constructor(config?: pg.ClientConfig) {
     super(config);
@@ -60,6 +62,21 @@ export class RowsClient extends pg.Client {
         else resolve();
       };
       this.query(new RowsQuery(config, done, (taker) => this.#direct(taker), take));
+    });
+  }
+
+  /**
+   * Sends what is asked of Postgres from here to the end of this turn of the event loop in one
+   * write, not one for each statement.
+   */
+  gather(): void {
+    if (this.#gathers) return;
+    this.#gathers = true;
+    const { stream } = this.connection as unknown as Connection;
+    stream.cork();
+    process.nextTick(() => {
+      this.#gathers = false;
+      stream.uncork();
     });
   }
 

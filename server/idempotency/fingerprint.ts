@@ -6,16 +6,20 @@ const NOT_REPEATABLE = Buffer.alloc(0);
 
 /**
  * Hashes what a write asks for, if it carries a request_id: the tenant, the RPC and all fields but
- * request_id. Keys are sorted, because other languages encode the entries of a
+ * request_id and view, which says how much of the answer to send. Keys are sorted, because other languages encode the entries of a
  * Struct in a different order each time.
  */
 export function fingerprint(
   context: CallContext,
   rpc: string,
-  request: { requestId: string },
+  request: { requestId: string; view?: unknown },
 ): Buffer {
   if (request.requestId === "") return NOT_REPEATABLE;
-  const text = canonicalJson([context.principal.tenant, rpc, { ...request, requestId: "" }]);
+  const text = canonicalJson([
+    context.principal.tenant,
+    rpc,
+    { ...request, requestId: "", view: undefined },
+  ]);
   return createHash("sha256").update(text).digest();
 }
 

@@ -1,6 +1,7 @@
 // Writes that can be repeated: an answer is kept in the transaction of its write.
 
 import { limits } from "../config.js";
+import { byteaColumn, int8Column, textColumn } from "../db/array-parameter.js";
 import type { Queries } from "../db/database.js";
 import { fieldError, writeConflict } from "../errors/rpc-error.js";
 import type { CallContext } from "../rpc/call.js";
@@ -90,8 +91,8 @@ export async function findAnswers(
   const repeatable = writes.filter(({ requestId }) => requestId !== "");
   if (repeatable.length === 0) return [];
   return await queries.query(sql.findConversationRequests, [
-    repeatable.map(({ conversationId }) => conversationId),
-    repeatable.map(({ requestId }) => requestId),
+    int8Column(repeatable, ({ conversationId }) => conversationId),
+    textColumn(repeatable, ({ requestId }) => requestId),
   ]);
 }
 
@@ -103,12 +104,12 @@ export async function keepAnswers(
 ): Promise<void> {
   if (answers.length === 0) return;
   await queries.query(sql.insertConversationRequests, [
-    answers.map(({ write }) => write.conversationId),
-    answers.map(({ write }) => write.requestId),
-    answers.map(({ write }) => write.tenant),
-    answers.map(({ write }) => write.fingerprint),
-    answers.map(({ firstSeq }) => firstSeq),
-    answers.map(({ lastSeq }) => lastSeq),
+    int8Column(answers, ({ write }) => write.conversationId),
+    textColumn(answers, ({ write }) => write.requestId),
+    textColumn(answers, ({ write }) => write.tenant),
+    byteaColumn(answers, ({ write }) => write.fingerprint),
+    int8Column(answers, ({ firstSeq }) => firstSeq),
+    int8Column(answers, ({ lastSeq }) => lastSeq),
     now,
   ]);
 }

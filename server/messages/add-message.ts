@@ -13,15 +13,15 @@ export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
     else check.fail("message", "is required");
   },
 
-  async handle(request, context) {
-    const { messages, replayed } = await append(context, {
+  handle(request, context) {
+    const write = {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessage", request),
       expectedLastSeq: request.expectedLastSeq,
       messages: [present(request.message)],
-    });
-    return { message: messages[0], replayed };
+    };
+    return append(context, write, request.view);
   },
 };

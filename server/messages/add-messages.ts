@@ -18,14 +18,15 @@ export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
     });
   },
 
-  async handle(request, context) {
-    return await append(context, {
+  handle(request, context) {
+    const write = {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessages", request),
       expectedLastSeq: request.expectedLastSeq,
       messages: request.messages,
-    });
+    };
+    return append(context, write, request.view);
   },
 };

@@ -1,6 +1,14 @@
 // Writes a group of appends in one transaction: two round trips, one commit.
 import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
-import type { Database, Statement } from "../db/database.js";
+import {
+  byteaColumn,
+  int8Column,
+  jsonbColumn,
+  jsonColumn,
+  textColumn,
+} from "../db/array-parameter.js";
+import { BinaryRow } from "../db/binary-row.js";
+import type { Database, Queries, Statement } from "../db/database.js";
 import { findAnswers, keepAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { Append } from "./append.js";
@@ -26,74 +34,101 @@ export function appendGroup(
   signal: AbortSignal,
 ): Promise<Outcome[]> {
   return db.transaction(async (transaction) => {
-    const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
     const [sessions, kept] = await Promise.all([
-      transaction.query(lock, [lock === sql.awaitSession ? ids[0] : ids]),
+      lockSessions(transaction, appends, lock),
       // In a statement after the lock's, so that it sees what the lock waited for.
       findAnswers(transaction, appends),
     ]);
-    const now = Date.now();
-    const { outcomes, advances, messages, answers } = planAppends(appends, sessions, kept, now);
+    const nowMs = Date.now();
+    const now = new Date(nowMs);
+    const plan = planAppends(appends, sessions, kept, BigInt(nowMs));
+    const { outcomes, advances, messages, answers } = plan;
     if (messages.length === 0) return outcomes;
-    const [, inserted] = await transaction.commitWith(() =>
+    await transaction.commitWith(() =>
       Promise.all([
-        transaction.query(sql.advanceSessions, [
-          ...toColumns(advances.map(advanceValues)),
-          new Date(now),
-        ]),
-        transaction.query(sql.insertMessages, toColumns(messages.map(messageValues))),
-        keepAnswers(transaction, answers, new Date(now)),
+        transaction.query(sql.advanceSessions, [...advanceColumns(advances), now]),
+        insertMessages(transaction, messages),
+        keepAnswers(transaction, answers, now),
       ]),
     );
-    const placed = new Map(inserted.map((row) => [`${row.conversation_id}/${row.seq}`, row.id]));
-    for (const message of messages) {
-      message.id = present(placed.get(`${message.conversationId}/${message.seq}`));
-    }
     return outcomes;
   }, signal);
 }
 
-function toColumns(rows: unknown[][]): unknown[][] {
-  return present(rows[0]).map((_, column) => rows.map((row) => row[column]));
+async function lockSessions(
+  queries: Queries,
+  appends: Append[],
+  lock: Statement<LockedSessionRow>,
+): Promise<LockedSessionRow[]> {
+  const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
+  const sessions: LockedSessionRow[] = [];
+  const value = lock === sql.awaitSession ? ids[0] : int8Column(ids, (id) => id);
+  await queries.queryRows(lock, [value], (bytes, start) => {
+    const row = new BinaryRow(bytes, start);
+    sessions.push({
+      id: row.int8(),
+      tenant_id: row.text(),
+      last_seq: row.int8(),
+      revision: row.int8(),
+    });
+  });
+  return sessions;
+}
+
+// Gives the messages their ids.
+async function insertMessages(queries: Queries, messages: AgentMessage[]): Promise<void> {
+  let next = 0;
+  await queries.queryRows(sql.insertMessages, messageColumns(messages), (bytes, start) => {
+    const row = new BinaryRow(bytes, start);
+    const id = row.int8();
+    const conversationId = row.int8();
+    const seq = row.int8();
+    // They come in the order of the messages, but SQL does not promise it.
+    const isIt = (message: AgentMessage | undefined) =>
+      message?.seq === seq && message.conversationId === conversationId;
+    const message = isIt(messages[next]) ? messages[next] : messages.find(isIt);
+    present(message).id = id;
+    next++;
+  });
 }
 
 // In the order of sql.advanceSessions.
-function advanceValues(advance: Advance): unknown[] {
-  const { roles } = advance;
+function advanceColumns(advances: Advance[]): unknown[] {
   return [
-    advance.conversationId,
-    advance.messages,
-    roles.user,
-    roles.assistant,
-    roles.system,
-    roles.tool,
-    advance.characters,
-    ...USAGE.map((key) => advance.usage[key]),
-    advance.firstMs,
-    advance.lastMs,
-    advance.firstMessage,
+    int8Column(advances, (advance) => advance.conversationId),
+    int8Column(advances, (advance) => advance.messages),
+    int8Column(advances, ({ roles }) => roles.user || null),
+    int8Column(advances, ({ roles }) => roles.assistant || null),
+    int8Column(advances, ({ roles }) => roles.system || null),
+    int8Column(advances, ({ roles }) => roles.tool || null),
+    int8Column(advances, (advance) => advance.characters),
+    ...USAGE.map((key) => int8Column(advances, ({ usage }) => usage[key] || null)),
+    int8Column(advances, (advance) => advance.firstMs),
+    int8Column(advances, (advance) => advance.lastMs),
+    textColumn(advances, (advance) => advance.firstMessage),
   ];
 }
 
 // In the order of sql.insertMessages.
-function messageValues(message: AgentMessage): unknown[] {
-  const texts = toStoredTexts(message);
-  const { toolCalls, metadata, usage } = message;
+function messageColumns(messages: AgentMessage[]): unknown[] {
+  const texts = messages.map(toStoredTexts);
   return [
-    message.conversationId,
-    message.seq,
-    message.revision,
-    roleName(message.role),
-    texts.content,
-    message.timestampMs,
-    texts.name,
+    int8Column(messages, (message) => message.conversationId),
+    int8Column(messages, (message) => message.seq),
+    int8Column(messages, (message) => message.revision),
+    textColumn(messages, (message) => roleName(message.role)),
+    textColumn(texts, (text) => text.content),
+    int8Column(messages, (message) => message.timestampMs),
+    textColumn(texts, (text) => text.name),
     // json, not jsonb: it takes \u0000 and leaves every text as it was.
-    toolCalls.length > 0 ? JSON.stringify(toolCalls) : null,
-    texts.toolCallId,
-    texts.payload,
-    texts.payloadType,
-    metadata === undefined ? null : JSON.stringify(metadata),
-    ...USAGE.map((key) => usage?.[key]),
-    texts.exact,
+    jsonColumn(messages, ({ toolCalls }) =>
+      toolCalls.length > 0 ? JSON.stringify(toolCalls) : null,
+    ),
+    textColumn(texts, (text) => text.toolCallId),
+    textColumn(texts, (text) => text.payload),
+    textColumn(texts, (text) => text.payloadType),
+    jsonbColumn(messages, ({ metadata }) => metadata && JSON.stringify(metadata)),
+    ...USAGE.map((key) => int8Column(messages, ({ usage }) => usage?.[key])),
+    byteaColumn(texts, (text) => text.exact),
   ];
 }

@@ -31,8 +31,8 @@ export interface Advance {
   usage: Record<(typeof USAGE)[number], bigint>;
   firstMs: bigint;
   lastMs: bigint;
-  /** The preview, if the first of these messages has seq 1. */
-  firstMessage: string;
+  /** The preview, if the first of these messages has seq 1; else null. */
+  firstMessage: string | null;
 }
 
 /** A request whose answer is to be kept. */
@@ -70,7 +70,7 @@ export function planAppends(
   appends: Append[],
   sessions: LockedSessionRow[],
   kept: KeptRequest[],
-  now: number,
+  now: bigint,
 ): Plan {
   const plan: Plan = { outcomes: [], advances: [], messages: [], answers: [] };
   const standing = new Map(sessions.map((session) => [session.id, new Standing(session)]));
@@ -144,7 +144,7 @@ function unlessRefused(decide: () => Outcome): Outcome {
   }
 }
 
-function take(write: Append, session: Standing, plan: Plan, now: number): Outcome {
+function take(write: Append, session: Standing, plan: Plan, now: bigint): Outcome {
   return unlessRefused(() => {
     if (session.session.tenant_id !== write.tenant) throw sessionNotFound(write.conversationId);
     const replay = session.replay(write);
@@ -154,7 +154,7 @@ function take(write: Append, session: Standing, plan: Plan, now: number): Outcom
   });
 }
 
-function place(write: Append, session: Standing, plan: Plan, now: number): Outcome {
+function place(write: Append, session: Standing, plan: Plan, now: bigint): Outcome {
   const firstSeq = session.lastSeq + 1n;
   const messages = write.messages.map((message) =>
     placedMessage(message, {
@@ -204,7 +204,7 @@ function nothing({ conversationId, seq, content, timestampMs }: AgentMessage): A
     },
     firstMs: timestampMs,
     lastMs: timestampMs,
-    firstMessage: seq === 1n ? preview(content) : "",
+    firstMessage: seq === 1n ? preview(content) : null,
   };
 }
 

@@ -1,5 +1,5 @@
 // The checks of a message that is to be appended.
-import { NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
+import { MessageView, NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
 import { fieldError } from "../errors/rpc-error.js";
 import { checkRequestId } from "../idempotency/requests.js";
 import type { Limits } from "../rpc/call.js";
@@ -75,10 +75,16 @@ function assertSize(field: string, message: NewMessage, most: number): void {
 
 /** Adds what is wrong with an append, apart from its messages, to the checks. */
 export function checkAppend(
-  request: { conversationId: bigint; requestId: string; expectedLastSeq?: bigint | undefined },
+  request: {
+    conversationId: bigint;
+    requestId: string;
+    expectedLastSeq?: bigint | undefined;
+    view: MessageView;
+  },
   check: FieldChecks,
 ): void {
   check.positive("conversation_id", request.conversationId);
   checkRequestId(check, request.requestId);
   check.notNegative("expected_last_seq", request.expectedLastSeq ?? 0n);
+  check.enumValue("view", request.view, MessageView, { zero: true });
 }

@@ -87,22 +87,23 @@ export const awaitSession = statement<LockedSessionRow>(
   `SELECT id, tenant_id, last_seq, revision FROM conversations WHERE id = $1 FOR UPDATE`,
 );
 
+// A counter that no session of the group raises comes as NULL, and so does its whole column.
 export const advanceSessions = statement<never>(
   "advance_sessions",
   `UPDATE conversations AS c
       SET last_seq = c.last_seq + d.messages,
           revision = c.revision + d.messages,
           message_count = c.message_count + d.messages,
-          user_messages = c.user_messages + d.users,
-          assistant_messages = c.assistant_messages + d.assistants,
-          system_messages = c.system_messages + d.systems,
-          tool_messages = c.tool_messages + d.tools,
+          user_messages = c.user_messages + coalesce(d.users, 0),
+          assistant_messages = c.assistant_messages + coalesce(d.assistants, 0),
+          system_messages = c.system_messages + coalesce(d.systems, 0),
+          tool_messages = c.tool_messages + coalesce(d.tools, 0),
           total_characters = c.total_characters + d.characters,
-          input_tokens = c.input_tokens + d.input_tokens,
-          output_tokens = c.output_tokens + d.output_tokens,
-          cached_tokens = c.cached_tokens + d.cached_tokens,
-          reasoning_tokens = c.reasoning_tokens + d.reasoning_tokens,
-          cost_micros = c.cost_micros + d.cost_micros,
+          input_tokens = c.input_tokens + coalesce(d.input_tokens, 0),
+          output_tokens = c.output_tokens + coalesce(d.output_tokens, 0),
+          cached_tokens = c.cached_tokens + coalesce(d.cached_tokens, 0),
+          reasoning_tokens = c.reasoning_tokens + coalesce(d.reasoning_tokens, 0),
+          cost_micros = c.cost_micros + coalesce(d.cost_micros, 0),
           first_message_ms = least(c.first_message_ms, d.first_ms),
           last_message_ms = greatest(c.last_message_ms, d.last_ms),
           first_message = CASE WHEN c.last_seq = 0 THEN d.first_message ELSE c.first_message END,

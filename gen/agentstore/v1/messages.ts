@@ -79,6 +79,61 @@ export function roleToJSON(object: Role): string {
   }
 }
 
+/** How much of a message an answer holds. */
+export const MessageView = {
+  /** UNSPECIFIED - As FULL. */
+  UNSPECIFIED: 0,
+  /** FULL - All of it. */
+  FULL: 1,
+  /**
+   * KEYS - What the server gave it: id, conversation_id, seq, timestamp_ms and
+   * revision. All else is empty, role included.
+   */
+  KEYS: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type MessageView = typeof MessageView[keyof typeof MessageView];
+
+export namespace MessageView {
+  export type UNSPECIFIED = typeof MessageView.UNSPECIFIED;
+  export type FULL = typeof MessageView.FULL;
+  export type KEYS = typeof MessageView.KEYS;
+  export type UNRECOGNIZED = typeof MessageView.UNRECOGNIZED;
+}
+
+export function messageViewFromJSON(object: any): MessageView {
+  switch (object) {
+    case 0:
+    case "MESSAGE_VIEW_UNSPECIFIED":
+      return MessageView.UNSPECIFIED;
+    case 1:
+    case "MESSAGE_VIEW_FULL":
+      return MessageView.FULL;
+    case 2:
+    case "MESSAGE_VIEW_KEYS":
+      return MessageView.KEYS;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return MessageView.UNRECOGNIZED;
+  }
+}
+
+export function messageViewToJSON(object: MessageView): string {
+  switch (object) {
+    case MessageView.UNSPECIFIED:
+      return "MESSAGE_VIEW_UNSPECIFIED";
+    case MessageView.FULL:
+      return "MESSAGE_VIEW_FULL";
+    case MessageView.KEYS:
+      return "MESSAGE_VIEW_KEYS";
+    case MessageView.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** In which direction messages are read. */
 export const MessageOrder = {
   /** UNSPECIFIED - Oldest first. */
@@ -280,7 +335,15 @@ export interface AddMessageRequest {
    * with ABORTED / LAST_SEQ_MISMATCH, which names the current one. 0 means that
    * the session must be empty. Absent: appends in any case.
    */
-  expectedLastSeq?: bigint | undefined;
+  expectedLastSeq?:
+    | bigint
+    | undefined;
+  /**
+   * What the answer holds of the message. KEYS spares a caller that has the
+   * content the trouble of reading it again. Not part of what makes two requests
+   * the same: a repeat may ask for another view.
+   */
+  view: MessageView;
 }
 
 /** Answers AddMessage. */
@@ -312,7 +375,15 @@ export interface AddMessagesRequest {
    * with ABORTED / LAST_SEQ_MISMATCH, which names the current one. 0 means that
    * the session must be empty. Absent: appends in any case.
    */
-  expectedLastSeq?: bigint | undefined;
+  expectedLastSeq?:
+    | bigint
+    | undefined;
+  /**
+   * What the answer holds of the messages. KEYS spares a caller that has the
+   * content the trouble of reading it again. Not part of what makes two requests
+   * the same: a repeat may ask for another view.
+   */
+  view: MessageView;
 }
 
 /** Answers AddMessages. */
@@ -1270,7 +1341,7 @@ export const NewMessage: MessageFns<NewMessage> = {
 };
 
 function createBaseAddMessageRequest(): AddMessageRequest {
-  return { conversationId: 0n, message: undefined, requestId: "", expectedLastSeq: undefined };
+  return { conversationId: 0n, message: undefined, requestId: "", expectedLastSeq: undefined, view: 0 };
 }
 
 export const AddMessageRequest: MessageFns<AddMessageRequest> = {
@@ -1292,6 +1363,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         throw new globalThis.Error("value provided for field message.expectedLastSeq of type int64 too large");
       }
       writer.uint32(32).int64(message.expectedLastSeq);
+    }
+    if (message.view !== 0) {
+      writer.uint32(40).int32(message.view);
     }
     return writer;
   },
@@ -1341,6 +1415,14 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
             message.expectedLastSeq = reader.int64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.view = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1371,6 +1453,7 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         : isSet(object.expected_last_seq)
         ? BigInt(object.expected_last_seq)
         : undefined,
+      view: isSet(object.view) ? messageViewFromJSON(object.view) : 0,
     };
   },
 
@@ -1387,6 +1470,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     }
     if (message.expectedLastSeq !== undefined) {
       obj.expectedLastSeq = message.expectedLastSeq.toString();
+    }
+    if (message.view !== 0) {
+      obj.view = messageViewToJSON(message.view);
     }
     return obj;
   },
@@ -1406,6 +1492,7 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     message.expectedLastSeq = (object.expectedLastSeq !== undefined && object.expectedLastSeq !== null)
       ? BigInt(object.expectedLastSeq)
       : undefined;
+    message.view = object.view ?? 0;
     return message;
   },
 };
@@ -1498,7 +1585,7 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
 };
 
 function createBaseAddMessagesRequest(): AddMessagesRequest {
-  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined };
+  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined, view: 0 };
 }
 
 export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
@@ -1520,6 +1607,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         throw new globalThis.Error("value provided for field message.expectedLastSeq of type int64 too large");
       }
       writer.uint32(32).int64(message.expectedLastSeq);
+    }
+    if (message.view !== 0) {
+      writer.uint32(40).int32(message.view);
     }
     return writer;
   },
@@ -1569,6 +1659,14 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
             message.expectedLastSeq = reader.int64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.view = reader.int32() as any;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1601,6 +1699,7 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         : isSet(object.expected_last_seq)
         ? BigInt(object.expected_last_seq)
         : undefined,
+      view: isSet(object.view) ? messageViewFromJSON(object.view) : 0,
     };
   },
 
@@ -1618,6 +1717,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     if (message.expectedLastSeq !== undefined) {
       obj.expectedLastSeq = message.expectedLastSeq.toString();
     }
+    if (message.view !== 0) {
+      obj.view = messageViewToJSON(message.view);
+    }
     return obj;
   },
 
@@ -1634,6 +1736,7 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     message.expectedLastSeq = (object.expectedLastSeq !== undefined && object.expectedLastSeq !== null)
       ? BigInt(object.expectedLastSeq)
       : undefined;
+    message.view = object.view ?? 0;
     return message;
   },
 };
