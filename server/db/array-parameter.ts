@@ -1,4 +1,4 @@
-// Columns of rows as parameters: arrays in Postgres' binary format, for unnest().
+// Parameters in Postgres' binary format; above all, columns of rows as arrays, for unnest().
 //
 // As text, each element is quoted, escaped and joined here and taken apart again there, which took
 // more of an append's time than anything else on the way to Postgres.
@@ -9,6 +9,8 @@ const OID = { bytea: 17, int8: 20, text: 25, json: 114, jsonb: 3802 } as const;
 const HEADER_BYTES = 20;
 const LENGTH_BYTES = 4;
 const INT8_BYTES = 8;
+// A timestamptz counts microseconds from here.
+const YEAR_2000_MS = Date.UTC(2000, 0, 1);
 /** The version of jsonb's binary format, which stands before its text. */
 const JSONB_VERSION = 1;
 
@@ -38,6 +40,18 @@ export function int8Column<Row>(
   if (nulls === rows.length) return null;
   writeHeader(bytes, OID.int8, rows.length, nulls);
   return bytes.subarray(0, at);
+}
+
+/** Makes a bigint, for a statement whose parameters are all in the binary format. */
+export function int8Parameter(value: bigint): Buffer {
+  const bytes = Buffer.allocUnsafe(INT8_BYTES);
+  bytes.writeBigInt64BE(value);
+  return bytes;
+}
+
+/** Makes a timestamptz, as int8Parameter(). */
+export function timeParameter(ms: number): Buffer {
+  return int8Parameter(BigInt(ms - YEAR_2000_MS) * 1_000n);
 }
 
 /** Makes a text[]; otherwise as int8Column(). */

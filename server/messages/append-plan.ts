@@ -49,6 +49,8 @@ export interface Plan {
   advances: Advance[];
   messages: AgentMessage[];
   answers: NewAnswer[];
+  /** Where the sessions that are written to stand afterwards. */
+  heads: LockedSessionRow[];
 }
 
 export const USAGE = [
@@ -72,14 +74,18 @@ export function planAppends(
   kept: KeptRequest[],
   now: bigint,
 ): Plan {
-  const plan: Plan = { outcomes: [], advances: [], messages: [], answers: [] };
+  const plan: Plan = { outcomes: [], advances: [], messages: [], answers: [], heads: [] };
   const standing = new Map(sessions.map((session) => [session.id, new Standing(session)]));
   for (const request of kept) standing.get(request.conversation_id)?.answered(request);
   for (const write of appends) {
     const session = standing.get(write.conversationId);
     plan.outcomes.push(session ? take(write, session, plan, now) : withoutSession(write, kept));
   }
-  for (const { advance } of standing.values()) if (advance) plan.advances.push(advance);
+  for (const { advance, head } of standing.values()) {
+    if (!advance) continue;
+    plan.advances.push(advance);
+    plan.heads.push(head);
+  }
   return plan;
 }
 
@@ -93,6 +99,11 @@ class Standing {
   constructor(readonly session: LockedSessionRow) {
     this.lastSeq = session.last_seq;
     this.revision = session.revision;
+  }
+
+  get head(): LockedSessionRow {
+    const { id, tenant_id } = this.session;
+    return { id, tenant_id, last_seq: this.lastSeq, revision: this.revision };
   }
 
   answered(kept: KeptRequest): void {

@@ -8,6 +8,7 @@ import type { Append, Appended } from "./append.js";
 import { appendGroup } from "./append-group.js";
 import type { Outcome } from "./append-plan.js";
 import { toAgentMessage } from "./message.js";
+import { SessionHeads } from "./session-heads.js";
 import * as sql from "./sql.js";
 
 interface Waiting {
@@ -20,6 +21,7 @@ interface Waiting {
 /** The appends of one server process. */
 export class AppendQueue {
   readonly #db: Database;
+  readonly #heads = new SessionHeads();
   #waiting: Waiting[] = [];
   /** The sessions that have an append under way: the next one has to come after it. */
   readonly #busy = new Set<bigint>();
@@ -94,7 +96,13 @@ export class AppendQueue {
     const limit = new GroupLimit(group);
     try {
       const writes = group.map(({ write }) => write);
-      const outcomes = await appendGroup(this.#db, writes, sql.lockSessions, limit.signal);
+      const outcomes = await appendGroup(
+        this.#db,
+        this.#heads,
+        writes,
+        sql.lockSessions,
+        limit.signal,
+      );
       return group.filter((waiting, index) => !this.#answer(waiting, outcomes[index]));
     } catch (error) {
       // What the database could not do for all, it cannot do for one; anything
@@ -115,7 +123,13 @@ export class AppendQueue {
       const { write, cancellation, reject } = waiting;
       const limit = new GroupLimit([waiting]);
       try {
-        const [outcome] = await appendGroup(this.#db, [write], sql.awaitSession, limit.signal);
+        const [outcome] = await appendGroup(
+          this.#db,
+          this.#heads,
+          [write],
+          sql.awaitSession,
+          limit.signal,
+        );
         if (!this.#answer(waiting, outcome)) reject(sessionNotFound(id));
       } catch (error) {
         reject(cancellation.reason ?? error);

@@ -81,6 +81,23 @@ export const lockSessions = statement<LockedSessionRow>(
       FOR UPDATE SKIP LOCKED`,
 );
 
+/**
+ * As lockSessions, for sessions of which last_seq and revision are known: fails unless all could be
+ * locked and stand so. What is sent behind it need not wait for its answer.
+ */
+export const checkHeads = statement<never>(
+  "check_heads",
+  `SELECT 1 / CASE WHEN count(*) = coalesce(cardinality($1), 0) THEN 1 ELSE 0 END
+     FROM (
+       SELECT c.id
+         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[])
+                AS d (id, tenant_id, last_seq, revision)
+         JOIN conversations c USING (id, tenant_id, last_seq, revision)
+        ORDER BY c.id
+          FOR UPDATE OF c SKIP LOCKED
+     ) AS locked`,
+);
+
 /** As lockSessions, for one session, which it waits for. */
 export const awaitSession = statement<LockedSessionRow>(
   "await_session",

@@ -133,9 +133,7 @@ export class GrpcCall implements Call {
   }
 
   #sendCallId(): void {
-    const metadata = new Metadata();
-    metadata.set("x-request-id", this.callId);
-    this.raw.sendMetadata(metadata);
+    this.raw.sendMetadata(new CallIdMetadata(this.callId));
   }
 
   #end(): void {
@@ -154,5 +152,16 @@ export class GrpcCall implements Call {
 
   #isLate(): boolean {
     return Date.now() >= Number(this.raw.getDeadline());
+  }
+}
+
+// The initial metadata of every call. What is in it needs no checks and no second form.
+class CallIdMetadata extends Metadata {
+  constructor(readonly callId: string) {
+    super();
+  }
+
+  override toHttp2Headers(): Record<string, string> {
+    return { "x-request-id": this.callId };
   }
 }

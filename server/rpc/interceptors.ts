@@ -100,7 +100,7 @@ const measurements = diagnostics.channel("agentstore.call");
 export const metrics: Interceptor = {
   after(call, failure) {
     if (!measurements.hasSubscribers) return;
-    const code = status[failure?.code ?? status.OK] as string;
+    const code = status[failure?.code ?? status.OK];
     const durationMs = performance.now() - call.startedMs;
     const measurement: CallMeasurement = { method: call.method, code, durationMs };
     measurements.publish(measurement);

@@ -1,5 +1,10 @@
 // The answer to an append: the same bytes for AddMessage and AddMessages.
-import { AgentMessage, MessageView, ToolCall, Usage } from "../../../gen/agentstore/v1/messages.js";
+import {
+  type AgentMessage,
+  MessageView,
+  ToolCall,
+  Usage,
+} from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
 import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
