@@ -2,6 +2,7 @@
 import {
   AddMessageRequest,
   AddMessagesRequest,
+  MessageView,
   type NewMessage,
   Role,
 } from "../gen/agentstore/v1/messages.js";
@@ -103,6 +104,7 @@ async function batches(context: Context, samples: Samples, first: bigint, target
         messages: Array.from({ length: BATCH }, (_, index) => newMessage(n + index)),
         requestId: "",
         expectedLastSeq: undefined,
+        view: MessageView.FULL,
         fencingToken: 0n,
       }).finish(),
     ),
@@ -215,6 +217,7 @@ function addMessage(conversationId: bigint, n: number, requestId: string): Uint8
     message,
     requestId,
     expectedLastSeq: undefined,
+    view: MessageView.FULL,
     fencingToken: 0n,
   }).finish();
 }

@@ -17,6 +17,7 @@ import type {
   ListSessionsOptions,
   LoadContextOptions,
   MessagePage,
+  MessageView,
   RenewLeaseOptions,
   SearchMessagesOptions,
   SessionChanges,
@@ -32,6 +33,7 @@ import type {
   AgentMessage,
   AgentSession,
   Lease,
+  MessageKeys,
   NewMessage,
   Role,
   SessionContext,
@@ -184,7 +186,7 @@ export class AgentStoreClient {
    * Appends one message to a session. When this returns, the message is durable and in order.
    *
    * @param content the text; may be empty and hold any text, U+0000 included
-   * @returns the message as it is stored
+   * @returns the message as it is stored; with the view `keys`, only what the server gave it
    * @throws SessionNotFoundError
    * @throws LastSeqMismatchError when the session's last_seq is not `expectedLastSeq`
    * @throws MessageTooLargeError
@@ -194,8 +196,26 @@ export class AgentStoreClient {
     id: bigint | number,
     role: Role,
     content: string,
-    options: AddMessageOptions = {},
-  ): Promise<AgentMessage> {
+    options?: AddMessageOptions & { view?: "full" | undefined },
+  ): Promise<AgentMessage>;
+  async addMessage(
+    id: bigint | number,
+    role: Role,
+    content: string,
+    options: AddMessageOptions & { view: "keys" },
+  ): Promise<MessageKeys>;
+  async addMessage(
+    id: bigint | number,
+    role: Role,
+    content: string,
+    options?: AddMessageOptions & { view?: MessageView | undefined },
+  ): Promise<AgentMessage | MessageKeys>;
+  async addMessage(
+    id: bigint | number,
+    role: Role,
+    content: string,
+    options: AddMessageOptions & { view?: MessageView | undefined } = {},
+  ): Promise<AgentMessage | MessageKeys> {
     return messages.addMessage(this.#connection, id, role, content, options);
   }
 
@@ -203,7 +223,7 @@ export class AgentStoreClient {
    * Appends 1 to 1,000 messages to a session: all of them, in order and with consecutive seqs, or
    * none.
    *
-   * @returns the messages as they are stored
+   * @returns the messages as they are stored; with the view `keys`, only what the server gave them
    * @throws SessionNotFoundError
    * @throws LastSeqMismatchError when the session's last_seq is not `expectedLastSeq`
    * @throws MessageTooLargeError
@@ -212,8 +232,23 @@ export class AgentStoreClient {
   async addMessages(
     id: bigint | number,
     newMessages: readonly NewMessage[],
-    options: AddMessagesOptions = {},
-  ): Promise<AgentMessage[]> {
+    options?: AddMessagesOptions & { view?: "full" | undefined },
+  ): Promise<AgentMessage[]>;
+  async addMessages(
+    id: bigint | number,
+    newMessages: readonly NewMessage[],
+    options: AddMessagesOptions & { view: "keys" },
+  ): Promise<MessageKeys[]>;
+  async addMessages(
+    id: bigint | number,
+    newMessages: readonly NewMessage[],
+    options?: AddMessagesOptions & { view?: MessageView | undefined },
+  ): Promise<AgentMessage[] | MessageKeys[]>;
+  async addMessages(
+    id: bigint | number,
+    newMessages: readonly NewMessage[],
+    options: AddMessagesOptions & { view?: MessageView | undefined } = {},
+  ): Promise<AgentMessage[] | MessageKeys[]> {
     return messages.addMessages(this.#connection, id, newMessages, options);
   }
 

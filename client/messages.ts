@@ -2,7 +2,11 @@
 
 import { AgentStoreService } from "../gen/agentstore/v1/agent_store.js";
 import type * as wire from "../gen/agentstore/v1/messages.js";
-import { MessageOrder, Role as WireRole } from "../gen/agentstore/v1/messages.js";
+import {
+  MessageOrder,
+  Role as WireRole,
+  MessageView as WireView,
+} from "../gen/agentstore/v1/messages.js";
 import { answered, paginate, write } from "./calls.js";
 import type { Connection } from "./connection.js";
 import { InvalidFieldError } from "./errors.js";
@@ -14,8 +18,9 @@ import type {
   GetMessagesOptions,
   MessagePage,
   MessageRange,
+  MessageView,
 } from "./options.js";
-import type { AgentMessage, NewMessage, NewUsage, Role } from "./types.js";
+import type { AgentMessage, MessageKeys, NewMessage, NewUsage, Role } from "./types.js";
 
 const ROLE_NAMES: readonly AgentMessage["role"][] = [
   "unknown",
@@ -30,6 +35,11 @@ const WIRE_ROLES = new Map<string, WireRole>([
   ["assistant", WireRole.ASSISTANT],
   ["tool", WireRole.TOOL],
 ]);
+const WIRE_VIEWS = new Map<string | undefined, WireView>([
+  [undefined, WireView.UNSPECIFIED],
+  ["full", WireView.FULL],
+  ["keys", WireView.KEYS],
+]);
 const WIRE_ORDERS = new Map<string | undefined, MessageOrder>([
   [undefined, MessageOrder.OLDEST_FIRST],
   ["oldest_first", MessageOrder.OLDEST_FIRST],
@@ -41,8 +51,9 @@ export async function addMessage(
   id: bigint | number,
   role: Role,
   content: string,
-  options: AddMessageOptions,
-): Promise<AgentMessage> {
+  options: AddMessageOptions & { view?: MessageView | undefined },
+): Promise<AgentMessage | MessageKeys> {
+  const view = viewToWire(options.view);
   const response = await write(
     connection,
     AgentStoreService.addMessage,
@@ -50,19 +61,22 @@ export async function addMessage(
       conversationId: int64(id, "conversation_id"),
       message: toWire({ ...options, role, content: text(content, "message.content") }, "message"),
       expectedLastSeq: expected(options),
+      view,
       fencingToken: int64OrZero(options.fencingToken, "fencing_token"),
     },
     options,
   );
-  return messageFromWire(answered(response.message));
+  const message = answered(response.message);
+  return view === WireView.KEYS ? keysOf(message) : messageFromWire(message);
 }
 
 export async function addMessages(
   connection: Connection,
   id: bigint | number,
   messages: readonly NewMessage[],
-  options: AddMessagesOptions,
-): Promise<AgentMessage[]> {
+  options: AddMessagesOptions & { view?: MessageView | undefined },
+): Promise<AgentMessage[] | MessageKeys[]> {
+  const view = viewToWire(options.view);
   const response = await write(
     connection,
     AgentStoreService.addMessages,
@@ -72,11 +86,13 @@ export async function addMessages(
         toWire(message, `messages[${index}]`),
       ),
       expectedLastSeq: expected(options),
+      view,
       fencingToken: int64OrZero(options.fencingToken, "fencing_token"),
     },
     options,
   );
-  return messagesFromWire(response.messages);
+  const { messages: added } = response;
+  return view === WireView.KEYS ? added.map(keysOf) : messagesFromWire(added);
 }
 
 export async function getMessage(
@@ -148,6 +164,18 @@ export function messageFromWire(message: wire.AgentMessage): AgentMessage {
 export function messagesFromWire(messages: wire.AgentMessage[]): AgentMessage[] {
   for (const message of messages) messageFromWire(message);
   return messages as (Omit<wire.AgentMessage, "role"> & { role: unknown })[] as AgentMessage[];
+}
+
+function viewToWire(view: MessageView | undefined): WireView {
+  const found = WIRE_VIEWS.get(view);
+  if (found === undefined) throw InvalidFieldError.of("view", "must be full or keys");
+  return found;
+}
+
+// Nothing else, so that an empty content is not taken for the message's.
+function keysOf(message: wire.AgentMessage): MessageKeys {
+  const { id, conversationId, seq, timestampMs, revision } = message;
+  return { id, conversationId, seq, timestampMs, revision };
 }
 
 function toWire(message: NewMessage, field: string): wire.NewMessage {

@@ -152,6 +152,12 @@ export interface AddMessagesOptions extends FencedOptions {
   expectedLastSeq?: bigint | number | undefined;
 }
 
+/**
+ * What an append returns of a message: all of it, or only what the server gave it, which spares the
+ * way back for contents that the caller has anyway.
+ */
+export type MessageView = "full" | "keys";
+
 /** What a message may be given beyond its role and content, and what every append accepts. */
 export interface AddMessageOptions
   extends AddMessagesOptions,

@@ -88,6 +88,12 @@ export interface AgentMessage {
   revision: bigint;
 }
 
+/** What the server gave a message that was appended. */
+export type MessageKeys = Pick<
+  AgentMessage,
+  "id" | "conversationId" | "seq" | "timestampMs" | "revision"
+>;
+
 /** One conversation with one model. */
 export interface AgentSession {
   /** The session's id: `conversationId` in messages and in all calls. */

@@ -96,6 +96,8 @@ export async function startApp(
     // A peer that is gone without a word must not hold a stream for ever.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    // Counts and traces for a service that is not offered.
+    "grpc.enable_channelz": 0,
     "grpc.max_concurrent_streams": limits.waitingCalls,
   });
   const calls = addAgentStore(server, rpcs, {

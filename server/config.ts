@@ -69,6 +69,8 @@ export const limits = {
   appendFlushes: 2,
   /** Messages that a group has at the most, unless one append has more. */
   appendGroupMessages: 1_000,
+  /** Sessions of which the server remembers where they stood after their last append. */
+  rememberedSessions: 10_000,
   /** How long a call waits for a database connection. */
   acquireMs: 5_000,
 } as const;

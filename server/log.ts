@@ -1,6 +1,6 @@
 // The log: pino's JSON lines on stderr, never with content.
 import pg from "pg";
-import { destination, type Logger, pino, stdSerializers } from "pino";
+import { type DestinationStream, destination, type Logger, pino, stdSerializers } from "pino";
 
 /** Makes the server's logger. */
 export function makeLogger(level: string): Logger {
@@ -12,9 +12,34 @@ export function makeLogger(level: string): Logger {
       formatters: { level: (label) => ({ level: label }), log: withoutBigInts },
       serializers: { err: describeError },
     },
-    destination({ fd: 2, sync: true }),
+    stderr,
   );
 }
+
+// Calls that were written together end together: their lines are one write, not one each. None
+// waits longer than the turn of the event loop in which it was written, or for the process to exit.
+class TurnByTurn implements DestinationStream {
+  readonly #file = destination({ fd: 2, sync: true });
+  #lines = "";
+
+  constructor() {
+    process.on("exit", () => this.flushSync());
+  }
+
+  write(line: string): void {
+    if (this.#lines === "") setImmediate(() => this.flushSync());
+    this.#lines += line;
+  }
+
+  /** pino calls this before a fatal end. */
+  flushSync(): void {
+    if (this.#lines === "") return;
+    this.#file.write(this.#lines);
+    this.#lines = "";
+  }
+}
+
+const stderr = new TurnByTurn();
 
 function withoutBigInts(fields: Record<string, unknown>): Record<string, unknown> {
   for (const [key, value] of Object.entries(fields)) {

@@ -72,8 +72,6 @@ function newMessage(numbers: number[]): NewMessage {
   };
 }
 
-const UNCONDITIONAL = { expectedLastSeq: undefined, fencingToken: 0n };
-
 // Of 100 calls: 70 AddMessage, 5 AddMessages(10), 25 that read.
 function plan(first: bigint, sessions: number): Planned {
   const kind = (turn * 37) % 100;
@@ -83,13 +81,13 @@ function plan(first: bigint, sessions: number): Planned {
   const numbers: number[] = [];
   if (kind < 70) {
     const message = newMessage(numbers);
-    const request = { ...UNCONDITIONAL, conversationId, message, requestId };
+    const request = AddMessageRequest.fromPartial({ conversationId, message, requestId });
     const encoded = AddMessageRequest.encode(request).finish();
     return { path: method("AddMessage"), request: encoded, numbers };
   }
   if (kind < 75) {
     const messages = Array.from({ length: BATCH }, () => newMessage(numbers));
-    const request = { ...UNCONDITIONAL, conversationId, messages, requestId };
+    const request = AddMessagesRequest.fromPartial({ conversationId, messages, requestId });
     const encoded = AddMessagesRequest.encode(request).finish();
     return { path: method("AddMessages"), request: encoded, numbers };
   }

@@ -56,6 +56,7 @@ export async function storeConversation(
       await store.addMessages(session.id, messages, {
         requestId: `${key}:${index}`,
         expectedLastSeq: acknowledged,
+        view: "keys",
         onWritten: (result) => (info = result),
         signal,
       });

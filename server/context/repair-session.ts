@@ -7,6 +7,7 @@ import type {
 import {
   type AgentMessage,
   MessageOrder,
+  MessageView,
   NewMessage,
   Role,
 } from "../../gen/agentstore/v1/messages.js";
@@ -56,7 +57,8 @@ export const repairSession: UnaryRpc<RepairSessionRequest, RepairSessionResponse
       if (calls.length === 0) return await withoutRepair(context, write);
       try {
         const messages = calls.map(interrupted);
-        return await append(context, { ...write, expectedLastSeq: lastSeq, messages });
+        const repair = { ...write, expectedLastSeq: lastSeq, messages };
+        return await append(context, repair, MessageView.FULL);
       } catch (error) {
         if (!(error instanceof RpcError && error.reason === "LAST_SEQ_MISMATCH")) throw error;
       }

@@ -19,6 +19,14 @@ export function statement<Row extends object>(name: string, text: string): State
   return { name, text };
 }
 
+/** A statement with its parameters, and what takes its rows. */
+export interface Step {
+  readonly statement: Statement<object>;
+  /** In Postgres' binary format. */
+  readonly values: (Buffer | null)[];
+  readonly onRow: OnRow;
+}
+
 /** Runs statements on one connection, in the order of the calls. */
 export interface Queries {
   /**
@@ -26,6 +34,9 @@ export interface Queries {
    * not awaited one by one travel together: the connection is in pipeline mode.
    */
   query<Row>(statement: Statement<Row>, values: unknown[]): Promise<Row[]>;
+
+  /** As query(), but hands out each row as bytes; see Database.queryRows(). */
+  queryRows(statement: Statement<object>, values: unknown[], onRow: OnRow): Promise<void>;
 }
 
 /** A transaction that is open. */
@@ -111,6 +122,17 @@ export class Database {
     signal: AbortSignal,
   ): Promise<void> {
     return this.#lease(signal, (lease) => lease.queryRows(statement, values, onRow));
+  }
+
+  /**
+   * Runs statements as one transaction in one round trip: none sees the rows of another before it
+   * is sent. Any that fails undoes all. On a connection that has not run them before, they run once
+   * with NULL for every parameter first, which must do nothing.
+   *
+   * @throws the error of the statement that failed: an RpcError whose cause is pg's, or pg's
+   */
+  together(steps: Step[], signal: AbortSignal): Promise<void> {
+    return this.#lease(signal, (lease) => lease.together(steps));
   }
 
   /**
@@ -222,9 +244,25 @@ class Lease implements Transaction {
     return this.#run(() => this.client.queryRows({ name, text, values }, onRow));
   }
 
+  async together(steps: Step[]): Promise<void> {
+    await Promise.all(
+      steps
+        .filter(({ statement }) => !this.client.hasPrepared(statement.name))
+        .map(({ statement, values }) =>
+          this.queryRows(
+            statement,
+            values.map(() => null),
+            () => {},
+          ),
+        ),
+    );
+    await this.#run(() => this.client.together(steps));
+  }
+
   async #run<T>(send: () => Promise<T>): Promise<T> {
     if (!this.#committing) this.signal.throwIfAborted();
     this.#running++;
+    this.client.gather();
     try {
       return await send();
     } finally {

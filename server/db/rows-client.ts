@@ -2,13 +2,23 @@
 import { EventEmitter } from "node:events";
 import type { Duplex } from "node:stream";
 import pg from "pg";
+import { present } from "../present.js";
+import { areBinary, bindAndExecute } from "./bind-message.js";
+import type { Step } from "./database.js";
 import { type OnRow, RowSplitter } from "./row-splitter.js";
 
 // What pg's typings leave out.
 interface Connection {
+  stream: Duplex;
+  parsedStatements: Record<string, string>;
+  sync(): void;
   attachListeners(stream: Duplex | EventEmitter): void;
 }
 interface QueryInternals extends pg.Submittable {
+  name: string;
+  values: unknown[];
+  hasBeenParsed(connection: Connection): boolean;
+  prepare(connection: Connection): void;
   handleRowDescription(message: unknown): void;
   handleCommandComplete(message: unknown, connection: unknown): void;
   handleError(error: Error, connection: unknown): void;
@@ -22,6 +32,7 @@ const Query = pg.Query as unknown as new (
 /** The client of a pool whose rows may be had as bytes. */
 export class RowsClient extends pg.Client {
   #splitter: RowSplitter | undefined;
+  #gathers = false;
 
   constructor(config?: pg.ClientConfig) {
     super(config);
@@ -45,27 +56,72 @@ export class RowsClient extends pg.Client {
    */
   queryRows(config: pg.QueryConfig, onRow: OnRow): Promise<void> {
     return new Promise((resolve, reject) => {
-      let failure: Error | undefined;
-      const take: OnRow = (bytes, start, end) => {
-        if (failure !== undefined) return;
-        try {
-          onRow(bytes, start, end);
-        } catch (error) {
-          failure = error as Error;
-        }
-      };
+      const failures: Error[] = [];
       const done: Done = (error) => {
-        const reason = failure ?? error;
+        const reason = failures[0] ?? error;
         if (reason) reject(reason);
         else resolve();
       };
+      const take = catching(onRow, failures);
       this.query(new RowsQuery(config, done, (taker) => this.#direct(taker), take));
+    });
+  }
+
+  /**
+   * Sends what is asked of Postgres from here to the end of this turn of the event loop in one
+   * write, not one for each statement.
+   */
+  gather(): void {
+    if (this.#gathers) return;
+    this.#gathers = true;
+    const { stream } = this.connection as unknown as Connection;
+    stream.cork();
+    process.nextTick(() => {
+      this.#gathers = false;
+      stream.uncork();
+    });
+  }
+
+  /** Whether this connection has run a prepared statement before. */
+  hasPrepared(name: string): boolean {
+    const { parsedStatements } = this.connection as unknown as Connection;
+    return parsedStatements[name] !== undefined;
+  }
+
+  /**
+   * Runs prepared statements with one Sync behind the last one, which makes them one transaction.
+   *
+   * @param steps statements that this connection has prepared
+   * @throws the error of a statement; else what an onRow throws, though all is committed
+   */
+  together(steps: readonly Step[]): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const failures: Error[] = [];
+      const done: Done = (error) => {
+        const reason = error ?? failures[0];
+        if (reason) reject(reason);
+        else resolve();
+      };
+      const takers = steps.map(({ onRow }) => catching(onRow, failures));
+      this.query(new StepsQuery(steps, takers, done, (taker) => this.#direct(taker)));
     });
   }
 
   #direct(taker: OnRow | undefined): void {
     if (this.#splitter) this.#splitter.onRow = taker;
   }
+}
+
+// What is thrown while rows arrive must not reach the socket.
+function catching(onRow: OnRow, failures: Error[]): OnRow {
+  return (bytes, start, end) => {
+    if (failures.length > 0) return;
+    try {
+      onRow(bytes, start, end);
+    } catch (error) {
+      failures.push(error as Error);
+    }
+  };
 }
 
 // A Query of pg's, as its pipeline mode takes no other.
@@ -79,6 +135,13 @@ class RowsQuery extends Query {
     super({ ...config, binary: true }, done);
   }
 
+  override prepare(connection: Connection): void {
+    if (this.hasBeenParsed(connection) && areBinary(this.values)) {
+      connection.stream.write(bindAndExecute(this.name, this.values));
+      connection.sync();
+    } else super.prepare(connection);
+  }
+
   override handleRowDescription(): void {
     this.direct(this.take);
   }
@@ -86,6 +149,42 @@ class RowsQuery extends Query {
   override handleCommandComplete(message: unknown, connection: unknown): void {
     this.direct(undefined);
     super.handleCommandComplete(message, connection);
+  }
+
+  override handleError(error: Error, connection: unknown): void {
+    this.direct(undefined);
+    super.handleError(error, connection);
+  }
+}
+
+// Several statements that pg takes for one query.
+class StepsQuery extends Query {
+  #at = 0;
+
+  constructor(
+    readonly steps: readonly Step[],
+    readonly takers: readonly OnRow[],
+    done: Done,
+    readonly direct: (taker: OnRow | undefined) => void,
+  ) {
+    const { name, text } = present(steps[0]).statement;
+    super({ name, text, binary: true }, done);
+  }
+
+  override prepare(connection: Connection): void {
+    for (const { statement, values } of this.steps) {
+      connection.stream.write(bindAndExecute(statement.name, values));
+    }
+    connection.sync();
+  }
+
+  override handleRowDescription(): void {
+    this.direct(this.takers[this.#at]);
+  }
+
+  override handleCommandComplete(): void {
+    this.direct(undefined);
+    this.#at++;
   }
 
   override handleError(error: Error, connection: unknown): void {

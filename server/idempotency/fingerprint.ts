@@ -6,16 +6,17 @@ const NOT_REPEATABLE = Buffer.alloc(0);
 
 /**
  * Hashes what a write asks for, if it carries a request_id: the tenant, the RPC and all fields but
- * request_id and fencing_token, which a repeat may have anew. Keys are sorted, because other
- * languages encode the entries of a Struct in a different order each time.
+ * those that a repeat may have otherwise: request_id, fencing_token, and view, which says how much of
+ * the answer to send. Keys are sorted, because other languages encode the entries of a Struct in a
+ * different order each time.
  */
 export function fingerprint(
   context: CallContext,
   rpc: string,
-  request: { requestId: string; fencingToken?: bigint },
+  request: { requestId: string; fencingToken?: bigint; view?: unknown },
 ): Buffer {
   if (request.requestId === "") return NOT_REPEATABLE;
-  const asked = { ...request, requestId: "", fencingToken: undefined };
+  const asked = { ...request, requestId: "", fencingToken: undefined, view: undefined };
   const text = canonicalJson([context.principal.tenant, rpc, asked]);
   return createHash("sha256").update(text).digest();
 }

@@ -1,7 +1,8 @@
 // Writes that can be repeated: an answer is kept in the transaction of its write.
 
 import { limits } from "../config.js";
-import type { Queries } from "../db/database.js";
+import { byteaColumn, int8Column, textColumn, timeParameter } from "../db/array-parameter.js";
+import type { Queries, Step } from "../db/database.js";
 import { fieldError, writeConflict } from "../errors/rpc-error.js";
 import type { CallContext } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
@@ -90,27 +91,26 @@ export async function findAnswers(
   const repeatable = writes.filter(({ requestId }) => requestId !== "");
   if (repeatable.length === 0) return [];
   return await queries.query(sql.findConversationRequests, [
-    repeatable.map(({ conversationId }) => conversationId),
-    repeatable.map(({ requestId }) => requestId),
+    int8Column(repeatable, ({ conversationId }) => conversationId),
+    textColumn(repeatable, ({ requestId }) => requestId),
   ]);
 }
 
-/** Keeps the answers of appends whose sessions the transaction has locked. */
-export async function keepAnswers(
-  queries: Queries,
+/** Keeps the answers of appends; fails when one of them is kept already. */
+export function keepAnswers(
   answers: { write: RepeatableWrite; firstSeq: bigint; lastSeq: bigint }[],
-  now: Date,
-): Promise<void> {
-  if (answers.length === 0) return;
-  await queries.query(sql.insertConversationRequests, [
-    answers.map(({ write }) => write.conversationId),
-    answers.map(({ write }) => write.requestId),
-    answers.map(({ write }) => write.tenant),
-    answers.map(({ write }) => write.fingerprint),
-    answers.map(({ firstSeq }) => firstSeq),
-    answers.map(({ lastSeq }) => lastSeq),
-    now,
-  ]);
+  nowMs: number,
+): Step {
+  const values = [
+    int8Column(answers, ({ write }) => write.conversationId),
+    textColumn(answers, ({ write }) => write.requestId),
+    textColumn(answers, ({ write }) => write.tenant),
+    byteaColumn(answers, ({ write }) => write.fingerprint),
+    int8Column(answers, ({ firstSeq }) => firstSeq),
+    int8Column(answers, ({ lastSeq }) => lastSeq),
+    timeParameter(nowMs),
+  ];
+  return { statement: sql.insertConversationRequests, values, onRow: () => {} };
 }
 
 /** Forgets all answers of a session, with the session itself. */

@@ -13,8 +13,8 @@ export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
     else check.fail("message", "is required");
   },
 
-  async handle(request, context) {
-    const { messages, replayed } = await append(context, {
+  handle(request, context) {
+    const write = {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
       requestId: request.requestId,
@@ -22,7 +22,7 @@ export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
       expectedLastSeq: request.expectedLastSeq,
       fencingToken: request.fencingToken,
       messages: [present(request.message)],
-    });
-    return { message: messages[0], replayed };
+    };
+    return append(context, write, request.view);
   },
 };

@@ -18,8 +18,8 @@ export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
     });
   },
 
-  async handle(request, context) {
-    return await append(context, {
+  handle(request, context) {
+    const write = {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
       requestId: request.requestId,
@@ -27,6 +27,7 @@ export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
       expectedLastSeq: request.expectedLastSeq,
       fencingToken: request.fencingToken,
       messages: request.messages,
-    });
+    };
+    return append(context, write, request.view);
   },
 };

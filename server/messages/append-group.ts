@@ -1,11 +1,15 @@
-// Writes a group of appends in one transaction: two round trips, one commit.
-import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
-import type { Database, Statement } from "../db/database.js";
-import { findAnswers, keepAnswers } from "../idempotency/requests.js";
+// Writes a group of appends in one transaction and one commit: in one round trip where the server
+// knows how its sessions stand, in two where it has to ask.
+import pg from "pg";
+import { int8Column, int8Parameter } from "../db/array-parameter.js";
+import { BinaryRow } from "../db/binary-row.js";
+import type { Database, Queries, Statement } from "../db/database.js";
+import { findAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { Append } from "./append.js";
-import { type Advance, type Outcome, planAppends, USAGE } from "./append-plan.js";
-import { roleName, toStoredTexts } from "./message.js";
+import { type Outcome, type Plan, planAppends } from "./append-plan.js";
+import { checkHeads, writePlan } from "./append-steps.js";
+import type { SessionHeads } from "./session-heads.js";
 import type { LockedSessionRow } from "./sql.js";
 import * as sql from "./sql.js";
 
@@ -13,87 +17,115 @@ import * as sql from "./sql.js";
  * Appends each of a group by itself: one that is refused does not touch its
  * neighbours.
  *
+ * @param heads how sessions stood; learns how they stand
  * @param appends any number for any sessions; those to one session in their order
  * @param lock sql.lockSessions, or sql.awaitSession for a single session
  * @returns the outcomes, in the order of the appends, when all is committed
  * @throws RpcError or Error when nothing of the group was written, or, as
  *   DATABASE_UNAVAILABLE, when that is not known
  */
-export function appendGroup(
+export async function appendGroup(
   db: Database,
+  heads: SessionHeads,
   appends: Append[],
   lock: Statement<LockedSessionRow>,
   signal: AbortSignal,
 ): Promise<Outcome[]> {
+  const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
+  const guessed = lock === sql.lockSessions ? heads.guess(ids) : undefined;
+  const guess = guessed && planGuess(appends, guessed);
+  const plan =
+    (guess && (await tryGuess(db, heads, ids, guess, signal))) ??
+    (await appendLocked(db, appends, ids, lock, signal));
+  heads.learn(plan.heads);
+  return plan.outcomes;
+}
+
+// Only what is written is checked on the way, so nothing may be refused or replayed by a guess.
+function planGuess(appends: Append[], guessed: LockedSessionRow[]): GuessedPlan | undefined {
+  const nowMs = Date.now();
+  const plan = planAppends(appends, guessed, [], BigInt(nowMs));
+  const isWritten = ({ kind }: Outcome) => kind === "appended" || kind === "same";
+  return plan.outcomes.every(isWritten) ? { ...plan, guessed, nowMs } : undefined;
+}
+
+interface GuessedPlan extends Plan {
+  guessed: LockedSessionRow[];
+  nowMs: number;
+}
+
+// Returns undefined, with nothing written, where the guess was wrong.
+async function tryGuess(
+  db: Database,
+  heads: SessionHeads,
+  ids: bigint[],
+  plan: GuessedPlan,
+  signal: AbortSignal,
+): Promise<Plan | undefined> {
+  try {
+    await db.together([checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)], signal);
+    heads.confirm();
+    return plan;
+  } catch (error) {
+    heads.forget(ids);
+    if (isRolledBack(error)) return undefined;
+    throw error;
+  }
+}
+
+// These may end a connection whose commit is done: connection exceptions, an operator's intervention,
+// system and internal errors. Any other error of Postgres has undone the transaction.
+const MAYBE_COMMITTED = /^(08|57P|58|F0|XX)/;
+
+function isRolledBack(error: unknown): boolean {
+  const cause = error instanceof Error && error.cause ? error.cause : error;
+  return cause instanceof pg.DatabaseError && !MAYBE_COMMITTED.test(cause.code ?? "XX");
+}
+
+function appendLocked(
+  db: Database,
+  appends: Append[],
+  ids: bigint[],
+  lock: Statement<LockedSessionRow>,
+  signal: AbortSignal,
+): Promise<Plan> {
   return db.transaction(async (transaction) => {
-    const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
     const [sessions, kept] = await Promise.all([
-      transaction.query(lock, [lock === sql.awaitSession ? ids[0] : ids]),
+      lockSessions(transaction, ids, lock),
       // In a statement after the lock's, so that it sees what the lock waited for.
       findAnswers(transaction, appends),
     ]);
-    const now = Date.now();
-    const { outcomes, advances, messages, answers } = planAppends(appends, sessions, kept, now);
-    if (messages.length === 0) return outcomes;
-    const [, inserted] = await transaction.commitWith(() =>
-      Promise.all([
-        transaction.query(sql.advanceSessions, [
-          ...toColumns(advances.map(advanceValues)),
-          new Date(now),
-        ]),
-        transaction.query(sql.insertMessages, toColumns(messages.map(messageValues))),
-        keepAnswers(transaction, answers, new Date(now)),
-      ]),
+    const nowMs = Date.now();
+    const plan = planAppends(appends, sessions, kept, BigInt(nowMs));
+    if (plan.messages.length === 0) return plan;
+    await transaction.commitWith(() =>
+      Promise.all(
+        writePlan(plan, nowMs).map(({ statement, values, onRow }) =>
+          transaction.queryRows(statement, values, onRow),
+        ),
+      ),
     );
-    const placed = new Map(inserted.map((row) => [`${row.conversation_id}/${row.seq}`, row.id]));
-    for (const message of messages) {
-      message.id = present(placed.get(`${message.conversationId}/${message.seq}`));
-    }
-    return outcomes;
+    return plan;
   }, signal);
 }
 
-function toColumns(rows: unknown[][]): unknown[][] {
-  return present(rows[0]).map((_, column) => rows.map((row) => row[column]));
-}
-
-// In the order of sql.advanceSessions.
-function advanceValues(advance: Advance): unknown[] {
-  const { roles } = advance;
-  return [
-    advance.conversationId,
-    advance.messages,
-    roles.user,
-    roles.assistant,
-    roles.system,
-    roles.tool,
-    advance.characters,
-    ...USAGE.map((key) => advance.usage[key]),
-    advance.firstMs,
-    advance.lastMs,
-    advance.firstMessage,
-  ];
-}
-
-// In the order of sql.insertMessages.
-function messageValues(message: AgentMessage): unknown[] {
-  const texts = toStoredTexts(message);
-  const { toolCalls, metadata, usage } = message;
-  return [
-    message.conversationId,
-    message.seq,
-    message.revision,
-    roleName(message.role),
-    texts.content,
-    message.timestampMs,
-    texts.name,
-    // json, not jsonb: it takes \u0000 and leaves every text as it was.
-    toolCalls.length > 0 ? JSON.stringify(toolCalls) : null,
-    texts.toolCallId,
-    texts.payload,
-    texts.payloadType,
-    metadata === undefined ? null : JSON.stringify(metadata),
-    ...USAGE.map((key) => usage?.[key]),
-    texts.exact,
-  ];
+async function lockSessions(
+  queries: Queries,
+  ids: bigint[],
+  lock: Statement<LockedSessionRow>,
+): Promise<LockedSessionRow[]> {
+  const sessions: LockedSessionRow[] = [];
+  const value =
+    lock === sql.awaitSession ? int8Parameter(present(ids[0])) : int8Column(ids, (id) => id);
+  await queries.queryRows(lock, [value], (bytes, start) => {
+    const row = new BinaryRow(bytes, start);
+    sessions.push({
+      id: row.int8(),
+      tenant_id: row.text(),
+      last_seq: row.int8(),
+      revision: row.int8(),
+      fencing_token: row.int8(),
+    });
+  });
+  return sessions;
 }

@@ -32,8 +32,8 @@ export interface Advance {
   usage: Record<(typeof USAGE)[number], bigint>;
   firstMs: bigint;
   lastMs: bigint;
-  /** The preview, if the first of these messages has seq 1. */
-  firstMessage: string;
+  /** The preview, if the first of these messages has seq 1; else null. */
+  firstMessage: string | null;
 }
 
 /** A request whose answer is to be kept. */
@@ -50,6 +50,8 @@ export interface Plan {
   advances: Advance[];
   messages: AgentMessage[];
   answers: NewAnswer[];
+  /** Where the sessions that are written to stand afterwards. */
+  heads: LockedSessionRow[];
 }
 
 export const USAGE = [
@@ -71,16 +73,20 @@ export function planAppends(
   appends: Append[],
   sessions: LockedSessionRow[],
   kept: KeptRequest[],
-  now: number,
+  now: bigint,
 ): Plan {
-  const plan: Plan = { outcomes: [], advances: [], messages: [], answers: [] };
+  const plan: Plan = { outcomes: [], advances: [], messages: [], answers: [], heads: [] };
   const standing = new Map(sessions.map((session) => [session.id, new Standing(session)]));
   for (const request of kept) standing.get(request.conversation_id)?.answered(request);
   for (const write of appends) {
     const session = standing.get(write.conversationId);
     plan.outcomes.push(session ? take(write, session, plan, now) : withoutSession(write, kept));
   }
-  for (const { advance } of standing.values()) if (advance) plan.advances.push(advance);
+  for (const { advance, head } of standing.values()) {
+    if (!advance) continue;
+    plan.advances.push(advance);
+    plan.heads.push(head);
+  }
   return plan;
 }
 
@@ -94,6 +100,10 @@ class Standing {
   constructor(readonly session: LockedSessionRow) {
     this.lastSeq = session.last_seq;
     this.revision = session.revision;
+  }
+
+  get head(): LockedSessionRow {
+    return { ...this.session, last_seq: this.lastSeq, revision: this.revision };
   }
 
   answered(kept: KeptRequest): void {
@@ -145,7 +155,7 @@ function unlessRefused(decide: () => Outcome): Outcome {
   }
 }
 
-function take(write: Append, session: Standing, plan: Plan, now: number): Outcome {
+function take(write: Append, session: Standing, plan: Plan, now: bigint): Outcome {
   return unlessRefused(() => {
     if (session.session.tenant_id !== write.tenant) throw sessionNotFound(write.conversationId);
     const replay = session.replay(write);
@@ -156,7 +166,7 @@ function take(write: Append, session: Standing, plan: Plan, now: number): Outcom
   });
 }
 
-function place(write: Append, session: Standing, plan: Plan, now: number): Outcome {
+function place(write: Append, session: Standing, plan: Plan, now: bigint): Outcome {
   const firstSeq = session.lastSeq + 1n;
   const messages = write.messages.map((message) =>
     placedMessage(message, {
@@ -206,7 +216,7 @@ function nothing({ conversationId, seq, content, timestampMs }: AgentMessage): A
     },
     firstMs: timestampMs,
     lastMs: timestampMs,
-    firstMessage: seq === 1n ? preview(content) : "",
+    firstMessage: seq === 1n ? preview(content) : null,
   };
 }
 

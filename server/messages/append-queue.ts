@@ -2,16 +2,18 @@
 import { limits } from "../config.js";
 import type { Database } from "../db/database.js";
 import { overloaded } from "../errors/postgres.js";
-import { RpcError, sessionNotFound } from "../errors/rpc-error.js";
+import { RpcError, sessionNotFound, tooLong } from "../errors/rpc-error.js";
+import type { Cancellation } from "../rpc/cancellation.js";
 import type { Append, Appended } from "./append.js";
 import { appendGroup } from "./append-group.js";
 import type { Outcome } from "./append-plan.js";
 import { toAgentMessage } from "./message.js";
+import { SessionHeads } from "./session-heads.js";
 import * as sql from "./sql.js";
 
 interface Waiting {
   write: Append;
-  signal: AbortSignal;
+  cancellation: Cancellation;
   resolve: (appended: Appended) => void;
   reject: (error: unknown) => void;
 }
@@ -19,6 +21,7 @@ interface Waiting {
 /** The appends of one server process. */
 export class AppendQueue {
   readonly #db: Database;
+  readonly #heads = new SessionHeads();
   #waiting: Waiting[] = [];
   /** The sessions that have an append under way: the next one has to come after it. */
   readonly #busy = new Set<bigint>();
@@ -30,17 +33,17 @@ export class AppendQueue {
 
   /**
    * Appends in the next group. Appends to one session are written in the order
-   * of these calls. An abort drops an append that is not being written yet.
+   * of these calls. A cancellation drops an append that is not being written yet.
    *
    * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, REQUEST_ID_REUSED,
-   *   OVERLOADED, and the signal's reason
+   *   OVERLOADED, and the cancellation's reason
    */
-  append(write: Append, signal: AbortSignal): Promise<Appended> {
+  append(write: Append, cancellation: Cancellation): Promise<Appended> {
     if (this.#waiting.length >= limits.waitingAppends) {
       throw overloaded("too many appends wait", undefined, limits.waitingAppends);
     }
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ write, signal, resolve, reject });
+      this.#waiting.push({ write, cancellation, resolve, reject });
       // Calls that have come in the same packet are dispatched before the flush.
       if (this.#flushes < limits.appendFlushes) {
         this.#flushes++;
@@ -68,10 +71,10 @@ export class AppendQueue {
     const passed = new Set<bigint>();
     let messages = 0;
     for (const waiting of this.#waiting) {
-      const { write, signal, reject } = waiting;
+      const { write, cancellation, reject } = waiting;
       const id = write.conversationId;
-      if (signal.aborted) {
-        reject(signal.reason);
+      if (cancellation.reason) {
+        reject(cancellation.reason);
       } else if (
         this.#busy.has(id) ||
         passed.has(id) ||
@@ -90,17 +93,26 @@ export class AppendQueue {
 
   // Writes a group and answers it; returns those whose session was not to be had.
   async #write(group: Waiting[]): Promise<Waiting[]> {
+    const limit = new GroupLimit(group);
     try {
       const writes = group.map(({ write }) => write);
-      const outcomes = await appendGroup(this.#db, writes, sql.lockSessions, untilAllGone(group));
+      const outcomes = await appendGroup(
+        this.#db,
+        this.#heads,
+        writes,
+        sql.lockSessions,
+        limit.signal,
+      );
       return group.filter((waiting, index) => !this.#answer(waiting, outcomes[index]));
     } catch (error) {
       // What the database could not do for all, it cannot do for one; anything
       // else may be the fault of one append, and is not to be its neighbours'.
-      const waited = group.some(({ signal }) => !signal.aborted);
+      const waited = group.some(({ cancellation }) => !cancellation.reason);
       if (group.length > 1 && waited && !isOutage(error)) return group;
-      for (const { signal, reject } of group) reject(signal.aborted ? signal.reason : error);
+      for (const { cancellation, reject } of group) reject(cancellation.reason ?? error);
       return [];
+    } finally {
+      limit.end();
     }
   }
 
@@ -108,13 +120,21 @@ export class AppendQueue {
     const id = appends[0]?.write.conversationId ?? 0n;
     this.#busy.add(id);
     for (const waiting of appends) {
-      const { write, signal, reject } = waiting;
+      const { write, cancellation, reject } = waiting;
+      const limit = new GroupLimit([waiting]);
       try {
-        const limit = AbortSignal.any([signal, timeLimit()]);
-        const [outcome] = await appendGroup(this.#db, [write], sql.awaitSession, limit);
+        const [outcome] = await appendGroup(
+          this.#db,
+          this.#heads,
+          [write],
+          sql.awaitSession,
+          limit.signal,
+        );
         if (!this.#answer(waiting, outcome)) reject(sessionNotFound(id));
       } catch (error) {
-        reject(error);
+        reject(cancellation.reason ?? error);
+      } finally {
+        limit.end();
       }
     }
     this.#busy.delete(id);
@@ -126,7 +146,10 @@ export class AppendQueue {
   }
 
   // Says whether the outcome is one to answer with.
-  #answer({ write, signal, resolve, reject }: Waiting, outcome: Outcome | undefined): boolean {
+  #answer(
+    { write, cancellation, resolve, reject }: Waiting,
+    outcome: Outcome | undefined,
+  ): boolean {
     switch (outcome?.kind) {
       case "appended":
         resolve({ messages: outcome.messages, replayed: false });
@@ -135,10 +158,12 @@ export class AppendQueue {
         resolve({ messages: outcome.as.messages, replayed: true });
         return true;
       case "replayed":
-        this.#read(write.conversationId, outcome.firstSeq, outcome.lastSeq, signal).then(
-          resolve,
-          reject,
-        );
+        this.#read(
+          write.conversationId,
+          outcome.firstSeq,
+          outcome.lastSeq,
+          cancellation.signal,
+        ).then(resolve, reject);
         return true;
       case "refused":
         reject(outcome.error);
@@ -155,22 +180,33 @@ export class AppendQueue {
   }
 }
 
-// A group is given up when nobody waits for it any more.
-function untilAllGone(group: Waiting[]): AbortSignal {
-  const gone = new AbortController();
-  let left = group.length;
-  for (const { signal } of group) {
-    const onAbort = () => {
-      left--;
-      if (left === 0) gone.abort(signal.reason);
-    };
-    signal.addEventListener("abort", onAbort, { once: true });
-  }
-  return AbortSignal.any([gone.signal, timeLimit()]);
-}
+// Ends a group when nobody waits for it any more, or when it has taken too long.
+class GroupLimit {
+  readonly #gone = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+  #left: number;
 
-function timeLimit(): AbortSignal {
-  return AbortSignal.timeout(limits.callMs);
+  constructor(group: Waiting[]) {
+    this.#left = group.length;
+    const onCancel = () => {
+      this.#left--;
+      if (this.#left === 0) this.#gone.abort(group[0]?.cancellation.reason);
+    };
+    for (const { cancellation } of group) {
+      if (cancellation.reason) onCancel();
+      else cancellation.onCancel(onCancel);
+    }
+    this.#timer = setTimeout(() => this.#gone.abort(tooLong()), limits.callMs);
+    this.#timer.unref();
+  }
+
+  get signal(): AbortSignal {
+    return this.#gone.signal;
+  }
+
+  end(): void {
+    clearTimeout(this.#timer);
+  }
 }
 
 function isOutage(error: unknown): boolean {

@@ -1,8 +1,10 @@
 // Appending: what AddMessage and AddMessages have in common.
-import type { AgentMessage, NewMessage } from "../../gen/agentstore/v1/messages.js";
+import type { AgentMessage, MessageView, NewMessage } from "../../gen/agentstore/v1/messages.js";
 import type { RepeatableWrite } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
+import { Encoded } from "../rpc/method.js";
+import { encodeAppendAnswer } from "./wire/append-answer.js";
 
 /** Messages for one session, all or none. */
 export interface Append extends RepeatableWrite {
@@ -23,11 +25,17 @@ export interface Appended {
  * Appends messages in one transaction with the session's counters and the
  * request's answer, in a group with whatever else is being appended.
  *
+ * @param view how much of the messages to answer
+ * @returns the encoded answer
  * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, REQUEST_ID_REUSED, OVERLOADED
  */
-export async function append(context: CallContext, write: Append): Promise<Appended> {
+export async function append(
+  context: CallContext,
+  write: Append,
+  view: MessageView,
+): Promise<Encoded<never>> {
   context.note({ conversation_id: write.conversationId, messages: write.messages.length });
-  const appended = await context.appends.append(write, context.signal);
-  context.note({ last_seq: present(appended.messages.at(-1)).seq, replayed: appended.replayed });
-  return appended;
+  const { messages, replayed } = await context.appends.append(write, context.cancellation);
+  context.note({ last_seq: present(messages.at(-1)).seq, replayed });
+  return new Encoded(encodeAppendAnswer(messages, replayed, view));
 }

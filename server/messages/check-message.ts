@@ -1,5 +1,5 @@
 // The checks of a message that is to be appended.
-import { NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
+import { MessageView, NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
 import { fieldError } from "../errors/rpc-error.js";
 import { checkRequestId } from "../idempotency/requests.js";
 import type { Limits } from "../rpc/call.js";
@@ -79,6 +79,7 @@ export function checkAppend(
     conversationId: bigint;
     requestId: string;
     expectedLastSeq?: bigint | undefined;
+    view: MessageView;
     fencingToken: bigint;
   },
   check: FieldChecks,
@@ -86,5 +87,6 @@ export function checkAppend(
   check.positive("conversation_id", request.conversationId);
   checkRequestId(check, request.requestId);
   check.notNegative("expected_last_seq", request.expectedLastSeq ?? 0n);
+  check.enumValue("view", request.view, MessageView, { zero: true });
   check.notNegative("fencing_token", request.fencingToken);
 }

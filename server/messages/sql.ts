@@ -71,8 +71,8 @@ export interface LockedSessionRow {
   fencing_token: bigint;
 }
 
-const LOCKED = `id, tenant_id, last_seq, revision,
-  CASE WHEN lease_holder IS NULL THEN 0 ELSE lease_token END AS fencing_token`;
+const FENCING_TOKEN = "CASE WHEN lease_holder IS NULL THEN 0 ELSE lease_token END";
+const LOCKED = `id, tenant_id, last_seq, revision, ${FENCING_TOKEN} AS fencing_token`;
 
 // The lock is the session's turn: appends to one session commit in the order of
 // their seqs. Sessions that another transaction holds are left out, so that a
@@ -86,28 +86,46 @@ export const lockSessions = statement<LockedSessionRow>(
       FOR UPDATE SKIP LOCKED`,
 );
 
+/**
+ * As lockSessions, for sessions of which all is known: fails unless they could be locked and stand so. What is sent behind it need not wait for its answer.
+ */
+export const checkHeads = statement<never>(
+  "check_heads",
+  `SELECT 1 / CASE WHEN count(*) = coalesce(cardinality($1), 0) THEN 1 ELSE 0 END
+     FROM (
+       SELECT c.id
+         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+                AS d (id, tenant_id, last_seq, revision, fencing_token)
+         JOIN conversations c USING (id, tenant_id, last_seq, revision)
+        WHERE ${FENCING_TOKEN} = d.fencing_token
+        ORDER BY c.id
+          FOR UPDATE OF c SKIP LOCKED
+     ) AS locked`,
+);
+
 /** As lockSessions, for one session, which it waits for. */
 export const awaitSession = statement<LockedSessionRow>(
   "await_session",
   `SELECT ${LOCKED} FROM conversations WHERE id = $1 FOR UPDATE`,
 );
 
+// A counter that no session of the group raises comes as NULL, and so does its whole column.
 export const advanceSessions = statement<never>(
   "advance_sessions",
   `UPDATE conversations AS c
       SET last_seq = c.last_seq + d.messages,
           revision = c.revision + d.messages,
           message_count = c.message_count + d.messages,
-          user_messages = c.user_messages + d.users,
-          assistant_messages = c.assistant_messages + d.assistants,
-          system_messages = c.system_messages + d.systems,
-          tool_messages = c.tool_messages + d.tools,
+          user_messages = c.user_messages + coalesce(d.users, 0),
+          assistant_messages = c.assistant_messages + coalesce(d.assistants, 0),
+          system_messages = c.system_messages + coalesce(d.systems, 0),
+          tool_messages = c.tool_messages + coalesce(d.tools, 0),
           total_characters = c.total_characters + d.characters,
-          input_tokens = c.input_tokens + d.input_tokens,
-          output_tokens = c.output_tokens + d.output_tokens,
-          cached_tokens = c.cached_tokens + d.cached_tokens,
-          reasoning_tokens = c.reasoning_tokens + d.reasoning_tokens,
-          cost_micros = c.cost_micros + d.cost_micros,
+          input_tokens = c.input_tokens + coalesce(d.input_tokens, 0),
+          output_tokens = c.output_tokens + coalesce(d.output_tokens, 0),
+          cached_tokens = c.cached_tokens + coalesce(d.cached_tokens, 0),
+          reasoning_tokens = c.reasoning_tokens + coalesce(d.reasoning_tokens, 0),
+          cost_micros = c.cost_micros + coalesce(d.cost_micros, 0),
           first_message_ms = least(c.first_message_ms, d.first_ms),
           last_message_ms = greatest(c.last_message_ms, d.last_ms),
           first_message = CASE WHEN c.last_seq = 0 THEN d.first_message ELSE c.first_message END,

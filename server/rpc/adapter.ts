@@ -54,7 +54,6 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
         interceptors.callId,
         interceptors.log(logger),
         interceptors.metrics,
-        interceptors.errors,
         interceptors.principal(authenticate),
         interceptors.validation(rpc, method.requestDeserialize as unknown as Decode),
       ],
@@ -70,12 +69,11 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
       const call = new GrpcCall(name, raw, db, appends, limits, respond);
       calls.add(call);
       if (draining) call.abort(shuttingDown());
-      void run(call)
-        .then(
-          () => call.succeed(),
-          (error: unknown) => call.fail(error),
-        )
-        .finally(() => calls.delete(call));
+      void run(call).then((failure) => {
+        calls.delete(call);
+        if (failure) call.fail(failure);
+        else call.succeed();
+      });
     };
   }
   server.addService(definition as unknown as ServiceDefinition, implementation);

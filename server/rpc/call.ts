@@ -4,6 +4,7 @@ import type { limits } from "../config.js";
 import type { Database } from "../db/database.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
+import type { Cancellation } from "./cancellation.js";
 
 /** On whose behalf a call is made; from the credentials alone. */
 export interface Principal {
@@ -17,7 +18,9 @@ export interface Principal {
 export interface CallContext {
   /** On whose behalf. */
   readonly principal: Principal;
-  /** Aborts when the caller goes away, the deadline passes or the server stops. */
+  /** Tells when the caller goes away, the deadline passes or the server stops. */
+  readonly cancellation: Cancellation;
+  /** The cancellation's signal. */
   readonly signal: AbortSignal;
   /** The store. */
   readonly db: Database;
@@ -35,6 +38,9 @@ export type Limits = typeof limits & { readonly messageBytes: number };
 /** What a log line may hold. */
 export type LogFields = Record<string, string | number | bigint | boolean>;
 
+/** Noted fields as they are written. */
+export type LoggedFields = Record<string, string | number | boolean>;
+
 /** A call on its way through the chain. */
 export interface Call extends CallContext {
   /** The RPC's name, for example `AddMessage`. */
@@ -50,8 +56,10 @@ export interface Call extends CallContext {
   principal: Principal;
   /** The decoded and validated request. */
   request: unknown;
+  /** When the call began, by performance.now(). */
+  readonly startedMs: number;
   /** What was noted for the log. */
-  readonly noted: LogFields;
+  readonly noted: LoggedFields;
   /** Ends the call with this error, as soon as its handler notices. */
   abort(reason: RpcError): void;
 }

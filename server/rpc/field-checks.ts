@@ -70,8 +70,8 @@ export class FieldChecks {
 
   /** A known value of an enum; zero counts when it has a meaning there. */
   enumValue(field: string, value: number, known: object, { zero }: { zero: boolean }): void {
-    const values = Object.values(known).filter((number) => number > 0 || (zero && number === 0));
-    if (values.includes(value)) return;
+    // -1 is what generated code has for a value that it does not know.
+    if (value >= (zero ? 0 : 1) && Object.values(known).includes(value)) return;
     const names = Object.entries(known).filter(([, number]) => number > 0);
     this.fail(field, `must be one of ${names.map(([name]) => name).join(", ")}`);
   }

@@ -10,7 +10,8 @@ import type { Database } from "../db/database.js";
 import { RpcError, tooLong } from "../errors/rpc-error.js";
 import { toServiceError } from "../errors/status.js";
 import type { AppendQueue } from "../messages/append-queue.js";
-import type { Call, Limits, LogFields, Principal } from "./call.js";
+import type { Call, Limits, LogFields, LoggedFields, Principal } from "./call.js";
+import { Cancellation } from "./cancellation.js";
 import type { StreamRpc, UnaryRpc } from "./method.js";
 
 /** A unary call of grpc-js whose request is still bytes. */
@@ -21,11 +22,14 @@ export type RawStreamCall = ServerWritableStream<Buffer, unknown>;
 
 /** One call; answer it inside the chain, then succeed or fail it. */
 export class GrpcCall implements Call {
-  readonly noted: LogFields = {};
+  readonly noted: LoggedFields = {};
+  readonly cancellation = new Cancellation();
+  readonly startedMs = performance.now();
+  // Not known any more when the caller has gone.
+  readonly peer: string;
   callId = "";
   principal: Principal = everyone;
   request: unknown;
-  readonly #controller = new AbortController();
   readonly #respond: sendUnaryData<unknown> | undefined;
   #timer: NodeJS.Timeout | undefined;
   #response: unknown;
@@ -44,6 +48,7 @@ export class GrpcCall implements Call {
     respond?: sendUnaryData<unknown>,
   ) {
     this.#respond = respond;
+    this.peer = raw.getPeer();
     raw.on("cancelled", () => {
       // grpc-js says so of calls that have ended, too.
       if (!this.#ended) this.abort(this.#cancellation());
@@ -58,7 +63,7 @@ export class GrpcCall implements Call {
   }
 
   get signal(): AbortSignal {
-    return this.#controller.signal;
+    return this.cancellation.signal;
   }
 
   get requestBytes(): Buffer {
@@ -69,21 +74,19 @@ export class GrpcCall implements Call {
     return this.raw.metadata;
   }
 
-  get peer(): string {
-    return this.raw.getPeer();
-  }
-
   note(fields: LogFields): void {
-    Object.assign(this.noted, fields);
+    for (const [name, value] of Object.entries(fields)) {
+      this.noted[name] = typeof value === "bigint" ? Number(value) : value;
+    }
   }
 
   abort(reason: RpcError): void {
-    this.#controller.abort(reason);
+    this.cancellation.cancel(reason);
   }
 
   /** Runs the RPC; a stream is sent page by page, as fast as the caller reads. */
   async answer(rpc: UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>): Promise<void> {
-    this.signal.throwIfAborted();
+    if (this.cancellation.reason) throw this.cancellation.reason;
     const answer = rpc.handle(this.request, this);
     if (answer instanceof Promise) {
       this.#response = await answer;
@@ -105,13 +108,9 @@ export class GrpcCall implements Call {
   }
 
   /** Tells the caller what went wrong. */
-  fail(error: unknown): void {
+  fail(failure: RpcError): void {
     this.#end();
-    const known =
-      error instanceof RpcError
-        ? error
-        : new RpcError("INTERNAL", "internal error", { cause: error });
-    const serviceError = toServiceError(known);
+    const serviceError = toServiceError(failure);
     this.#sendCallId();
     if (this.#respond) this.#respond(serviceError);
     // destroy() would leave the caller without a status.
@@ -134,9 +133,7 @@ export class GrpcCall implements Call {
   }
 
   #sendCallId(): void {
-    const metadata = new Metadata();
-    metadata.set("x-request-id", this.callId);
-    this.raw.sendMetadata(metadata);
+    this.raw.sendMetadata(new CallIdMetadata(this.callId));
   }
 
   #end(): void {
@@ -155,5 +152,16 @@ export class GrpcCall implements Call {
 
   #isLate(): boolean {
     return Date.now() >= Number(this.raw.getDeadline());
+  }
+}
+
+// The initial metadata of every call. What is in it needs no checks and no second form.
+class CallIdMetadata extends Metadata {
+  constructor(readonly callId: string) {
+    super();
+  }
+
+  override toHttp2Headers(): Record<string, string> {
+    return { "x-request-id": this.callId };
   }
 }

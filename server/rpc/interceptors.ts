@@ -11,58 +11,81 @@ import { type Decode, decodeRequest } from "./decode.js";
 import { FieldChecks } from "./field-checks.js";
 import type { StreamRpc, UnaryRpc } from "./method.js";
 
-/** A step of the chain: does its part before and after the steps behind it. */
-export type Interceptor = (call: Call, next: () => Promise<void>) => Promise<void>;
+/**
+ * A step of the chain. Steps wait for nothing, so that a call has one promise and not one for each
+ * of them.
+ */
+export interface Interceptor {
+  /** Before the handler, in the order of the steps. What it throws fails the call. */
+  before?(call: Call): void;
+  /**
+   * When the call has ended, in the opposite order. Runs however far the call came.
+   *
+   * @param failure what the caller is about to hear; undefined when all went well
+   */
+  after?(call: Call, failure: RpcError | undefined): void;
+}
 
-/** Joins steps, the first one outermost, around the handler. */
+/**
+ * Joins steps, the first one outermost, around the handler.
+ *
+ * @returns runs a call; resolves to what failed it, if anything did
+ */
 export function chain(
   interceptors: Interceptor[],
   handler: (call: Call) => Promise<void>,
-): (call: Call) => Promise<void> {
-  return interceptors.reduceRight<(call: Call) => Promise<void>>(
-    (next, interceptor) => (call) => interceptor(call, () => next(call)),
-    handler,
-  );
+): (call: Call) => Promise<RpcError | undefined> {
+  const before = interceptors.flatMap((step) => step.before?.bind(step) ?? []);
+  const after = interceptors.flatMap((step) => step.after?.bind(step) ?? []).reverse();
+  return async (call) => {
+    let failure: RpcError | undefined;
+    try {
+      for (const step of before) step(call);
+      await handler(call);
+    } catch (error) {
+      failure = toRpcError(error);
+    }
+    for (const step of after) step(call, failure);
+    return failure;
+  };
 }
 
 /** Takes the caller's x-request-id, if it is of a decent form, as the call's id. */
-export const callId: Interceptor = (call, next) => {
-  const given = call.metadata.get("x-request-id")[0];
-  call.callId =
-    typeof given === "string" && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
-  return next();
+export const callId: Interceptor = {
+  before(call) {
+    const given = call.metadata.get("x-request-id")[0];
+    call.callId =
+      typeof given === "string" && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
+  },
 };
 
 /** Writes one line for each call that has ended. */
 export function log(logger: Logger): Interceptor {
-  return async (call, next) => {
-    const start = performance.now();
-    // Who called is not known any more when the caller has gone.
-    const { peer } = call;
-    const line = (code: status) => ({
-      call_id: call.callId,
-      method: call.method,
-      tenant: call.principal.tenant,
-      principal: call.principal.name,
-      peer,
-      code: status[code],
-      duration_ms: Math.round((performance.now() - start) * 1000) / 1000,
-      request_bytes: call.requestBytes.length,
-      ...call.noted,
-    });
-    try {
-      await next();
-      logger.info(line(status.OK), "call");
-    } catch (error) {
-      if (!(error instanceof RpcError)) throw error;
+  return {
+    after(call, failure) {
+      const line = {
+        call_id: call.callId,
+        method: call.method,
+        tenant: call.principal.tenant,
+        principal: call.principal.name,
+        peer: call.peer,
+        code: status[failure?.code ?? status.OK],
+        duration_ms: Math.round((performance.now() - call.startedMs) * 1000) / 1000,
+        request_bytes: call.requestBytes.length,
+        ...call.noted,
+      };
+      if (!failure) {
+        logger.info(line, "call");
+        return;
+      }
       // Who holds a lease is a text of the caller's own.
-      const { holder: _, ...metadata } = error.details.metadata ?? {};
-      const fields = { ...metadata, ...line(error.code), reason: error.reason };
-      if (error.reason === "INTERNAL") logger.error({ ...fields, err: error.cause }, "call");
-      else if (error.code === status.UNAVAILABLE) logger.warn(fields, "call");
+      const { holder: _, ...metadata } = failure.details.metadata ?? {};
+      const fields = { ...metadata, ...line, reason: failure.reason };
+      if (failure.reason === "INTERNAL") {
+        logger.error({ ...fields, err: failure.details.cause }, "call");
+      } else if (failure.code === status.UNAVAILABLE) logger.warn(fields, "call");
       else logger.info(fields, "call");
-      throw error;
-    }
+    },
   };
 }
 
@@ -76,43 +99,22 @@ export interface CallMeasurement {
 const measurements = diagnostics.channel("agentstore.call");
 
 /** Publishes a measurement of each call for whoever subscribes. */
-export const metrics: Interceptor = async (call, next) => {
-  if (!measurements.hasSubscribers) return next();
-  const start = performance.now();
-  let code = status.OK;
-  try {
-    await next();
-  } catch (error) {
-    code = error instanceof RpcError ? error.code : status.INTERNAL;
-    throw error;
-  } finally {
-    const durationMs = performance.now() - start;
-    const measurement: CallMeasurement = { method: call.method, code: status[code], durationMs };
+export const metrics: Interceptor = {
+  after(call, failure) {
+    if (!measurements.hasSubscribers) return;
+    const code = status[failure?.code ?? status.OK];
+    const durationMs = performance.now() - call.startedMs;
+    const measurement: CallMeasurement = { method: call.method, code, durationMs };
     measurements.publish(measurement);
-  }
-};
-
-/** Turns whatever was thrown into an RpcError; the unexpected gets an incident id. */
-export const errors: Interceptor = async (call, next) => {
-  try {
-    await next();
-  } catch (error) {
-    const known = fromPostgresError(error);
-    if (known) throw known;
-    const incident = randomUUID();
-    throw new RpcError(
-      "INTERNAL",
-      `internal error; tell the operator the incident id ${incident}, which the log has too`,
-      { metadata: { incident_id: incident }, cause: error },
-    );
-  }
+  },
 };
 
 /** Finds out on whose behalf the call is. */
 export function principal(authenticate: Authenticate): Interceptor {
-  return (call, next) => {
-    call.principal = authenticate(call.metadata);
-    return next();
+  return {
+    before(call) {
+      call.principal = authenticate(call.metadata);
+    },
   };
 }
 
@@ -121,11 +123,24 @@ export function validation(
   rpc: UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>,
   decode: Decode,
 ): Interceptor {
-  return async (call, next) => {
-    call.request = decodeRequest(decode, `${call.method}Request`, call.requestBytes);
-    const check = new FieldChecks();
-    rpc.validate(call.request, check, call.limits);
-    check.throwIfAny();
-    await next();
+  return {
+    before(call) {
+      call.request = decodeRequest(decode, `${call.method}Request`, call.requestBytes);
+      const check = new FieldChecks();
+      rpc.validate(call.request, check, call.limits);
+      check.throwIfAny();
+    },
   };
+}
+
+// Turns whatever was thrown into an RpcError; the unexpected gets an incident id.
+function toRpcError(error: unknown): RpcError {
+  const known = fromPostgresError(error);
+  if (known) return known;
+  const incident = randomUUID();
+  return new RpcError(
+    "INTERNAL",
+    `internal error; tell the operator the incident id ${incident}, which the log has too`,
+    { metadata: { incident_id: incident }, cause: error },
+  );
 }

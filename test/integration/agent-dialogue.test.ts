@@ -66,12 +66,12 @@ function failing(role: string, when: "before" | "after") {
   const add = client.addMessage.bind(client);
   const lost = new UnavailableError({ code: "UNAVAILABLE", message: "the line is dead" });
   let armed = true;
-  client.addMessage = async (...args) => {
+  client.addMessage = (async (...args: Parameters<typeof add>) => {
     if (args[1] !== role || !armed) return add(...args);
     armed = false;
     if (when === "after") await add(...args);
     throw lost;
-  };
+  }) as typeof add;
   return client;
 }
 
@@ -530,11 +530,11 @@ describe("a store that is away", () => {
     const add = client.addMessage.bind(client);
     const ids = new Set<unknown>();
     let away = 3;
-    client.addMessage = async (...args) => {
+    client.addMessage = (async (...args: Parameters<typeof add>) => {
       ids.add(args[3]?.requestId);
       if (away-- > 0) throw new UnavailableError({ code: "UNAVAILABLE", message: "away" });
       return add(...args);
-    };
+    }) as typeof add;
     const { dialogue, id } = await start(["Hi"], {}, client);
     await expect(dialogue.send("Hello")).rejects.toBeInstanceOf(UnavailableError);
     await expect(dialogue.continue()).rejects.toBeInstanceOf(UnavailableError);

@@ -36,6 +36,33 @@ async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
   return found;
 }
 
+describe("an append", () => {
+  it("returns the messages, or what the server gave them", async () => {
+    const { id } = await store.createSession("client-calls-view");
+    const full = await store.addMessage(id, "user", "hello", { view: "full" });
+    expect(full).toMatchObject({ seq: 1n, role: "user", content: "hello" });
+    const keys = await store.addMessage(id, "user", "hello", { view: "keys" });
+    expect(Object.keys(keys).toSorted()).toEqual([
+      "conversationId",
+      "id",
+      "revision",
+      "seq",
+      "timestampMs",
+    ]);
+    expect(keys).toMatchObject({ conversationId: id, seq: 2n, revision: 3n });
+    // @ts-expect-error: the keys have no content
+    expect(keys.content).toBeUndefined();
+    const batch = [{ role: "user", content: "hello" }] as const;
+    const [third] = await store.addMessages(id, batch, { view: "keys" });
+    const all = await store.getMessages(id);
+    expect(all.messages.map(({ content }) => content)).toEqual(["hello", "hello", "hello"]);
+    expect(all.messages[2]).toMatchObject({ ...third });
+    expect(third).not.toHaveProperty("content");
+    const wrong = store.addMessage(id, "user", "hello", { view: "some" as "full" });
+    await expect(wrong).rejects.toThrow(InvalidFieldError);
+  });
+});
+
 describe("a session", () => {
   it("is created, read, changed, listed, measured and deleted", async () => {
     const model = "client-calls-1";

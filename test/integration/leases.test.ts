@@ -6,6 +6,7 @@ import { Role } from "../../gen/agentstore/v1/messages.js";
 import { Database } from "../../server/db/database.js";
 import type { Append } from "../../server/messages/append.js";
 import { appendGroup } from "../../server/messages/append-group.js";
+import { SessionHeads } from "../../server/messages/session-heads.js";
 import * as sql from "../../server/messages/sql.js";
 import { assertCountersAgree } from "../harness/counters.js";
 import { withClient } from "../harness/postgres.js";
@@ -132,7 +133,8 @@ test("an append that is refused in a group leaves its neighbours alone", async (
       write("a token of another session", { conversationId: other, fencingToken: 2n }),
     ];
     const signal = new AbortController().signal;
-    const outcomes = await appendGroup(db, group, sql.lockSessions, signal);
+    const heads = new SessionHeads();
+    const outcomes = await appendGroup(db, heads, group, sql.lockSessions, signal);
     expect(outcomes.map((one) => (one.kind === "refused" ? one.error.reason : one.kind))).toEqual([
       "appended",
       "LEASE_LOST",

@@ -79,6 +79,61 @@ export function roleToJSON(object: Role): string {
   }
 }
 
+/** How much of a message an answer holds. */
+export const MessageView = {
+  /** UNSPECIFIED - As FULL. */
+  UNSPECIFIED: 0,
+  /** FULL - All of it. */
+  FULL: 1,
+  /**
+   * KEYS - What the server gave it: id, conversation_id, seq, timestamp_ms and
+   * revision. All else is empty, role included.
+   */
+  KEYS: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type MessageView = typeof MessageView[keyof typeof MessageView];
+
+export namespace MessageView {
+  export type UNSPECIFIED = typeof MessageView.UNSPECIFIED;
+  export type FULL = typeof MessageView.FULL;
+  export type KEYS = typeof MessageView.KEYS;
+  export type UNRECOGNIZED = typeof MessageView.UNRECOGNIZED;
+}
+
+export function messageViewFromJSON(object: any): MessageView {
+  switch (object) {
+    case 0:
+    case "MESSAGE_VIEW_UNSPECIFIED":
+      return MessageView.UNSPECIFIED;
+    case 1:
+    case "MESSAGE_VIEW_FULL":
+      return MessageView.FULL;
+    case 2:
+    case "MESSAGE_VIEW_KEYS":
+      return MessageView.KEYS;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return MessageView.UNRECOGNIZED;
+  }
+}
+
+export function messageViewToJSON(object: MessageView): string {
+  switch (object) {
+    case MessageView.UNSPECIFIED:
+      return "MESSAGE_VIEW_UNSPECIFIED";
+    case MessageView.FULL:
+      return "MESSAGE_VIEW_FULL";
+    case MessageView.KEYS:
+      return "MESSAGE_VIEW_KEYS";
+    case MessageView.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
 /** In which direction messages are read. */
 export const MessageOrder = {
   /** UNSPECIFIED - Oldest first. */
@@ -284,6 +339,12 @@ export interface AddMessageRequest {
     | bigint
     | undefined;
   /**
+   * What the answer holds of the message. KEYS spares a caller that has the
+   * content the trouble of reading it again. Not part of what makes two requests
+   * the same: a repeat may ask for another view.
+   */
+  view: MessageView;
+  /**
    * The caller's lease; the call fails with FAILED_PRECONDITION / LEASE_LOST
    * when it is no longer the session's. 0: appends whoever holds the lease. Not
    * part of what request_id stands for: a repeat may carry another one.
@@ -323,6 +384,12 @@ export interface AddMessagesRequest {
   expectedLastSeq?:
     | bigint
     | undefined;
+  /**
+   * What the answer holds of the messages. KEYS spares a caller that has the
+   * content the trouble of reading it again. Not part of what makes two requests
+   * the same: a repeat may ask for another view.
+   */
+  view: MessageView;
   /**
    * The caller's lease; the call fails with FAILED_PRECONDITION / LEASE_LOST
    * when it is no longer the session's. 0: appends whoever holds the lease. Not
@@ -1286,7 +1353,14 @@ export const NewMessage: MessageFns<NewMessage> = {
 };
 
 function createBaseAddMessageRequest(): AddMessageRequest {
-  return { conversationId: 0n, message: undefined, requestId: "", expectedLastSeq: undefined, fencingToken: 0n };
+  return {
+    conversationId: 0n,
+    message: undefined,
+    requestId: "",
+    expectedLastSeq: undefined,
+    view: 0,
+    fencingToken: 0n,
+  };
 }
 
 export const AddMessageRequest: MessageFns<AddMessageRequest> = {
@@ -1308,6 +1382,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         throw new globalThis.Error("value provided for field message.expectedLastSeq of type int64 too large");
       }
       writer.uint32(32).int64(message.expectedLastSeq);
+    }
+    if (message.view !== 0) {
+      writer.uint32(40).int32(message.view);
     }
     if (message.fencingToken !== 0n) {
       if (BigInt.asIntN(64, message.fencingToken) !== message.fencingToken) {
@@ -1363,6 +1440,14 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
             message.expectedLastSeq = reader.int64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.view = reader.int32() as any;
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
@@ -1401,6 +1486,7 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         : isSet(object.expected_last_seq)
         ? BigInt(object.expected_last_seq)
         : undefined,
+      view: isSet(object.view) ? messageViewFromJSON(object.view) : 0,
       fencingToken: isSet(object.fencingToken)
         ? BigInt(object.fencingToken)
         : isSet(object.fencing_token)
@@ -1423,6 +1509,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     if (message.expectedLastSeq !== undefined) {
       obj.expectedLastSeq = message.expectedLastSeq.toString();
     }
+    if (message.view !== 0) {
+      obj.view = messageViewToJSON(message.view);
+    }
     if (message.fencingToken !== 0n) {
       obj.fencingToken = message.fencingToken.toString();
     }
@@ -1444,6 +1533,7 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     message.expectedLastSeq = (object.expectedLastSeq !== undefined && object.expectedLastSeq !== null)
       ? BigInt(object.expectedLastSeq)
       : undefined;
+    message.view = object.view ?? 0;
     message.fencingToken = (object.fencingToken !== undefined && object.fencingToken !== null)
       ? BigInt(object.fencingToken)
       : 0n;
@@ -1539,7 +1629,7 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
 };
 
 function createBaseAddMessagesRequest(): AddMessagesRequest {
-  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined, fencingToken: 0n };
+  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined, view: 0, fencingToken: 0n };
 }
 
 export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
@@ -1561,6 +1651,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         throw new globalThis.Error("value provided for field message.expectedLastSeq of type int64 too large");
       }
       writer.uint32(32).int64(message.expectedLastSeq);
+    }
+    if (message.view !== 0) {
+      writer.uint32(40).int32(message.view);
     }
     if (message.fencingToken !== 0n) {
       if (BigInt.asIntN(64, message.fencingToken) !== message.fencingToken) {
@@ -1616,6 +1709,14 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
             message.expectedLastSeq = reader.int64() as bigint;
             continue;
           }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.view = reader.int32() as any;
+            continue;
+          }
           case 6: {
             if (tag !== 48) {
               break;
@@ -1656,6 +1757,7 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         : isSet(object.expected_last_seq)
         ? BigInt(object.expected_last_seq)
         : undefined,
+      view: isSet(object.view) ? messageViewFromJSON(object.view) : 0,
       fencingToken: isSet(object.fencingToken)
         ? BigInt(object.fencingToken)
         : isSet(object.fencing_token)
@@ -1678,6 +1780,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     if (message.expectedLastSeq !== undefined) {
       obj.expectedLastSeq = message.expectedLastSeq.toString();
     }
+    if (message.view !== 0) {
+      obj.view = messageViewToJSON(message.view);
+    }
     if (message.fencingToken !== 0n) {
       obj.fencingToken = message.fencingToken.toString();
     }
@@ -1697,6 +1802,7 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     message.expectedLastSeq = (object.expectedLastSeq !== undefined && object.expectedLastSeq !== null)
       ? BigInt(object.expectedLastSeq)
       : undefined;
+    message.view = object.view ?? 0;
     message.fencingToken = (object.fencingToken !== undefined && object.fencingToken !== null)
       ? BigInt(object.fencingToken)
       : 0n;

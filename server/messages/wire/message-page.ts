@@ -6,6 +6,7 @@
 import { AgentMessage, type Role, ToolCall } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
 import { ROLE_NAMES, type StoredText } from "../message.js";
+import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
 
 /** The columns that a row must have, in this order. */
@@ -31,22 +32,6 @@ export const WIRE_COLUMNS = [
   "revision",
 ] as const;
 
-// Field keys: the field's number, then 0 for a varint or 2 for what has a length.
-const MESSAGES = (1 << 3) | 2;
-const ID = 1 << 3;
-const CONVERSATION_ID = 2 << 3;
-const ROLE = 3 << 3;
-const CONTENT = (4 << 3) | 2;
-const TIMESTAMP_MS = 5 << 3;
-const SEQ = 6 << 3;
-const NAME = (7 << 3) | 2;
-const TOOL_CALLS = (8 << 3) | 2;
-const TOOL_CALL_ID = (9 << 3) | 2;
-const PAYLOAD = (10 << 3) | 2;
-const PAYLOAD_TYPE = (11 << 3) | 2;
-const METADATA = (12 << 3) | 2;
-const USAGE = (13 << 3) | 2;
-const REVISION = 14 << 3;
 const USAGE_FIELDS = 5;
 // The keys of Usage's fields and five varints: its length takes one byte.
 const USAGE_GUESS = 55;
@@ -92,7 +77,7 @@ export class MessagePage {
     const out = this.#out;
     const guess = end - start;
     out.reserve(guess + OVERHEAD);
-    out.key(MESSAGES);
+    out.key(field.MESSAGES);
     const begin = out.begin(guess);
     this.#fields();
     out.end(begin, guess);
@@ -109,20 +94,20 @@ export class MessagePage {
   // In the order of WIRE_COLUMNS, which but for `exact` is that of the fields.
   #fields(): void {
     this.#readExact();
-    this.#int64(ID);
-    this.#int64(CONVERSATION_ID);
+    this.#int64(field.ID);
+    this.#int64(field.CONVERSATION_ID);
     this.#role();
-    this.#text(CONTENT, "content");
-    this.#int64(TIMESTAMP_MS);
+    this.#text(field.CONTENT, "content");
+    this.#int64(field.TIMESTAMP_MS);
     this.#seq();
-    this.#text(NAME, "name");
+    this.#text(field.NAME, "name");
     this.#toolCalls();
-    this.#text(TOOL_CALL_ID, "toolCallId");
-    this.#text(PAYLOAD, "payload");
-    this.#text(PAYLOAD_TYPE, "payloadType");
+    this.#text(field.TOOL_CALL_ID, "toolCallId");
+    this.#text(field.PAYLOAD, "payload");
+    this.#text(field.PAYLOAD_TYPE, "payloadType");
     this.#metadata();
     this.#usage();
-    this.#int64(REVISION);
+    this.#int64(field.REVISION);
   }
 
   // The next column's length, -1 for null; what #at points to is then the column's value.
@@ -161,7 +146,7 @@ export class MessagePage {
   #seq(): void {
     this.#seqHigh = int32(this.#row, this.#at + 4);
     this.#seqLow = int32(this.#row, this.#at + 8);
-    this.#int64(SEQ);
+    this.#int64(field.SEQ);
   }
 
   #role(): void {
@@ -169,7 +154,7 @@ export class MessagePage {
     const known = ROLES.find(({ name }) => this.#isNext(name, length));
     this.#skip(length);
     if (!known) return;
-    this.#out.key(ROLE);
+    this.#out.key(field.ROLE);
     this.#out.varint(known.role);
   }
 
@@ -197,7 +182,7 @@ export class MessagePage {
     const length = this.#length();
     if (length < 0) return;
     const calls = JSON.parse(this.#value(length).toString()) as ToolCall[] | null;
-    for (const call of calls ?? []) this.#splice(TOOL_CALLS, ToolCall.encode(call).finish());
+    for (const call of calls ?? []) this.#splice(field.TOOL_CALLS, ToolCall.encode(call).finish());
   }
 
   #metadata(): void {
@@ -206,7 +191,7 @@ export class MessagePage {
     // Before the JSON text of a jsonb stands the version of its format.
     const json = this.#value(length).subarray(1).toString();
     const metadata = JSON.parse(json) as Record<string, unknown> | null;
-    if (metadata) this.#splice(METADATA, Struct.encode(Struct.wrap(metadata)).finish());
+    if (metadata) this.#splice(field.METADATA, Struct.encode(Struct.wrap(metadata)).finish());
   }
 
   // Present when input_tokens is.
@@ -215,7 +200,7 @@ export class MessagePage {
       for (let field = 0; field < USAGE_FIELDS; field++) this.#skip(this.#length());
       return;
     }
-    this.#out.key(USAGE);
+    this.#out.key(field.USAGE);
     const begin = this.#out.begin(USAGE_GUESS);
     for (let field = 1; field <= USAGE_FIELDS; field++) this.#int64(field << 3);
     this.#out.end(begin, USAGE_GUESS);

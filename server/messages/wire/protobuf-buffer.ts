@@ -1,6 +1,6 @@
 // A growing buffer that protobuf fields are written into.
 //
-// reserve() first: all other methods write without looking at the space that is left.
+// reserve() first: all methods that do not say so write without looking at the space that is left.
 
 const FIRST_SIZE = 16 * 1024;
 // Buffers to write into again. New ones for each page, outgrown one after another, made the garbage
@@ -8,6 +8,9 @@ const FIRST_SIZE = 16 * 1024;
 const SPARE_BYTES = 4 * 1024 * 1024;
 const spares: Buffer[] = [];
 let spareBytes = 0;
+const KEY_AND_LENGTH = 6;
+const TWO_32 = 2 ** 32;
+const MOST_SAFE = BigInt(Number.MAX_SAFE_INTEGER);
 // Below this, a loop copies faster than a call into the runtime.
 const SHORT_COPY = 24;
 
@@ -65,6 +68,37 @@ export class ProtobufBuffer {
     }
     bytes[at++] = lower;
     this.#at = at;
+  }
+
+  /** Writes an int64 with its key; nothing for 0. */
+  bigint(key: number, value: bigint): void {
+    if (value === 0n) return;
+    this.key(key);
+    if (value > 0n && value <= MOST_SAFE) {
+      const number = Number(value);
+      this.int64(Math.floor(number / TWO_32), number >>> 0);
+    } else {
+      const bits = BigInt.asUintN(64, value);
+      this.int64(Number(bits >> 32n), Number(bits & 0xffffffffn));
+    }
+  }
+
+  /** Writes a text with its key, and reserves what that takes; nothing for an empty one. */
+  text(key: number, value: string): void {
+    if (value === "") return;
+    const length = Buffer.byteLength(value);
+    this.reserve(length + KEY_AND_LENGTH);
+    this.key(key);
+    this.varint(length);
+    this.#at += this.#bytes.write(value, this.#at);
+  }
+
+  /** Writes a field of bytes with its key, and reserves what that takes. */
+  bytes(key: number, value: Uint8Array): void {
+    this.reserve(value.length + KEY_AND_LENGTH);
+    this.key(key);
+    this.varint(value.length);
+    this.raw(value, 0, value.length);
   }
 
   /** Writes bytes as they are. */

@@ -249,6 +249,9 @@ test.each([
   ["cancelled", { cancel: true }],
   ["past its deadline", { cancel: false }],
 ])("a commit under way is carried out though its call is %s", async (_, { cancel }) => {
+  // A session that has changed otherwise is asked for first, so that the commit is a statement.
+  const session = { id: conversationId, title: "t", ownerId: "", tags: [] } as never;
+  await stubs.call("updateSession", { session, updateMask: ["title"] });
   await makeCommitsWait(server.databaseUrl);
   const lock = await holdLock(server.databaseUrl, "SELECT pg_advisory_xact_lock(42)");
   const request = { conversationId, message: newMessage({ content: "told" }), requestId: "r" };
@@ -274,6 +277,26 @@ test.each([
   const { replayed, message } = await stubs.call("addMessage", request);
   expect({ replayed, seq: message?.seq }).toEqual({ replayed: true, seq: 6n });
   await until("the commit has come through", async () => (await contents()).length === 6);
+});
+
+test("a commit that travels with its statements is undone in whole, or carried out", async () => {
+  await makeCommitsWait(server.databaseUrl);
+  const lock = await holdLock(server.databaseUrl, "SELECT pg_advisory_xact_lock(42)");
+  const request = { conversationId, message: newMessage({ content: "told" }), requestId: "r" };
+  try {
+    const failure = failureOf(stubs.call("addMessage", request, { deadlineMs: 500 }));
+    const [waiting] = await untilBlocked(server.databaseUrl);
+    expect(waiting?.query).toContain("INSERT INTO conversation_requests");
+    expect((await failure).code).toBe("DEADLINE_EXCEEDED");
+    await untilQuiet(server.databaseUrl);
+    await expectUntouched();
+  } finally {
+    await lock.release();
+  }
+  const { replayed, message } = await stubs.call("addMessage", request);
+  expect({ replayed, seq: message?.seq }).toEqual({ replayed: false, seq: 6n });
+  expect(await contents()).toHaveLength(6);
+  await assertCountersAgree(server.databaseUrl);
 });
 
 async function contents(): Promise<{ id: string; content: string }[]> {

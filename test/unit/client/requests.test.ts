@@ -172,6 +172,9 @@ describe("messages", () => {
     const options = { expectedLastSeq: 5n, fencingToken: 3, requestId: "r" };
     const both = await store.addMessages(7n, [full, { role: "tool", toolCallId: "c" }], options);
     expect(both).toEqual([read(1n), read(2n)]);
+    await store.addMessages(7n, [full], { ...options, view: "full" });
+    await store.addMessages(7n, [full], { ...options, view: "keys" });
+    expect(requests.splice(2)).toMatchObject([{ view: 1 }, { view: 2 }]);
     const tool = {
       role: 4,
       content: "",
@@ -182,13 +185,21 @@ describe("messages", () => {
       payloadType: "",
     };
     expect(requests).toEqual([
-      { conversationId: 7n, message: wire, expectedLastSeq: 0n, fencingToken: 0n, requestId },
+      {
+        conversationId: 7n,
+        message: wire,
+        expectedLastSeq: 0n,
+        fencingToken: 0n,
+        requestId,
+        view: 0,
+      },
       {
         conversationId: 7n,
         messages: [wire, tool],
         expectedLastSeq: 5n,
         fencingToken: 3n,
         requestId: "r",
+        view: 0,
       },
     ]);
   });

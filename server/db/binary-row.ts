@@ -1,0 +1,32 @@
+// Reads the columns of a row in Postgres' binary format, one after another.
+
+const COUNT_BYTES = 2;
+const LENGTH_BYTES = 4;
+
+/** A row of queryRows(); valid as long as the row's bytes are. */
+export class BinaryRow {
+  #at: number;
+
+  /** @param start where the row's count of columns stands */
+  constructor(
+    readonly bytes: Buffer,
+    start: number,
+  ) {
+    this.#at = start + COUNT_BYTES;
+  }
+
+  /** The next column, a bigint that is not NULL. */
+  int8(): bigint {
+    const value = this.bytes.readBigInt64BE(this.#at + LENGTH_BYTES);
+    this.#at += LENGTH_BYTES + 8;
+    return value;
+  }
+
+  /** The next column, a text that is not NULL. */
+  text(): string {
+    const start = this.#at + LENGTH_BYTES;
+    const end = start + this.bytes.readInt32BE(this.#at);
+    this.#at = end;
+    return this.bytes.toString("utf8", start, end);
+  }
+}
