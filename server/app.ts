@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
 import { limits, type ServeOptions } from "./config.js";
 import { Database } from "./db/database.js";
-import { inspectDurability } from "./db/durability.js";
+import { inspectDatabase } from "./db/inspect.js";
 import { addMessage } from "./messages/add-message.js";
 import { addMessages } from "./messages/add-messages.js";
 import { AppendQueue } from "./messages/append-queue.js";
@@ -77,7 +77,7 @@ export async function startApp(
   const db = new Database(databaseUrl, {
     poolSize: options.poolSize,
     onIdleError: (error) => logger.warn({ err: error }, "an idle database connection broke"),
-    onConnect: await inspectDurability(databaseUrl, logger),
+    ...(await inspectDatabase(databaseUrl, logger)),
   });
   const server = new Server({
     interceptors: [oneMessage],
