@@ -222,8 +222,8 @@ export function postgresProcesses(postmaster: number): number[] {
   return [postmaster, ...children];
 }
 
-// Those that serve connections to the store's database.
-function backendsOf(postmaster: number): number[] {
+/** Those that serve connections to the store's database. */
+export function backendsOf(postmaster: number): number[] {
   return postgresProcesses(postmaster).filter((pid) =>
     readProc(pid, "cmdline").includes(`${OWNER} ${OWNER}`),
   );
@@ -283,7 +283,8 @@ async function verify(
   client.close();
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody serves on at the moment. */
+export async function freePort(): Promise<number> {
   return await new Promise((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address() as AddressInfo;
@@ -293,7 +294,7 @@ async function freePort(): Promise<number> {
 }
 
 /** Whole numbers from 0 to below a bound, the same ones for the same seed (mulberry32). */
-function randomFrom(seed: number): (below: number) => number {
+export function randomFrom(seed: number): (below: number) => number {
   let state = seed >>> 0;
   return (below) => {
     state = (state + 0x6d2b79f5) >>> 0;

@@ -25,13 +25,13 @@ const PORT = 6432;
 // Debian installs it where ordinary users do not look.
 const PATH = `${process.env.PATH}:/usr/sbin:/usr/local/sbin`;
 
-/** The version of the PgBouncer that is installed; undefined when there is none. */
-export function pgBouncerVersion(): string | undefined {
+/** Whether PgBouncer is installed. */
+export function pgBouncerIsThere(): boolean {
   try {
-    const output = execFileSync("pgbouncer", ["--version"], { env: { PATH }, encoding: "utf8" });
-    return /^PgBouncer (\S+)/.exec(output)?.[1];
+    execFileSync("pgbouncer", ["--version"], { env: { PATH } });
+    return true;
   } catch {
-    return undefined;
+    return false;
   }
 }
 
