@@ -34,8 +34,11 @@ const output: string[] = [];
 
 const serve = (index: number) =>
   spawnServer([
-    ...["--database-url", postgres.url, "--port", String(ports[index])],
-    ...["--max-message-bytes", String(MAX_MESSAGE_BYTES), "--log-level", "error"],
+    `--database-url=${postgres.url}`,
+    `--max-message-bytes=${MAX_MESSAGE_BYTES}`,
+    "--log-level=error",
+    "--port",
+    String(ports[index]),
   ]);
 
 beforeAll(async () => {

@@ -176,14 +176,9 @@ export class MixedCaller {
   }
 
   #enter(append: Append, end: Entry["end"], answer?: ResponseOf<"addMessages">): Entry {
-    const { session, contents } = append;
-    const entry = {
-      caller: this.caller,
-      session,
-      contents,
-      end,
-      seqs: answer ? seqsOf(answer) : [],
-    };
+    const { call, session, contents } = append;
+    const seqs = answer ? seqsOf(answer) : [];
+    const entry = { caller: this.caller, call, session, contents, end, seqs };
     this.options.ledger.push(entry);
     return entry;
   }
