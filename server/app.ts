@@ -5,7 +5,7 @@ import type { Logger } from "pino";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
 import { limits, type ServeOptions } from "./config.js";
 import { Database } from "./db/database.js";
-import { inspectDatabase } from "./db/inspect.js";
+import { type DatabaseTraits, inspectDatabase } from "./db/inspect.js";
 import { addMessage } from "./messages/add-message.js";
 import { addMessages } from "./messages/add-messages.js";
 import { AppendQueue } from "./messages/append-queue.js";
@@ -63,12 +63,14 @@ export interface App {
 /**
  * Serves the API over a database whose schema is current.
  *
+ * @param known what the database is like, where that has been found out before
  * @throws Error when the address cannot be bound or a file cannot be read
  */
 export async function startApp(
   databaseUrl: string,
   options: AppOptions,
   logger: Logger,
+  known?: DatabaseTraits,
 ): Promise<App> {
   // grpc-js writes metadata that it cannot read to stderr, credentials included.
   setLogVerbosity(logVerbosity.NONE);
@@ -77,7 +79,7 @@ export async function startApp(
   const db = new Database(databaseUrl, {
     poolSize: options.poolSize,
     onIdleError: (error) => logger.warn({ err: error }, "an idle database connection broke"),
-    ...(await inspectDatabase(databaseUrl, logger)),
+    ...(known ?? (await inspectDatabase(databaseUrl, logger))),
   });
   const server = new Server({
     interceptors: [oneMessage],

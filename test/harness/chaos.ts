@@ -211,15 +211,19 @@ export function killPostgres(dataDir: string): void {
   }
 }
 
+/** The processes that a process has started and that still run. */
+export function childrenOf(pid: number): number[] {
+  return readdirSync("/proc")
+    .map(Number)
+    .filter((child) => {
+      const parent = /^\d+ \(.*\) \S (\d+)/.exec(readProc(child, "stat"))?.[1];
+      return Number(parent) === pid;
+    });
+}
+
 /** A Postgres' processes: the postmaster and its children, each of which is a group of its own. */
 export function postgresProcesses(postmaster: number): number[] {
-  const children = readdirSync("/proc")
-    .map(Number)
-    .filter((pid) => {
-      const parent = /^\d+ \(.*\) \S (\d+)/.exec(readProc(pid, "stat"))?.[1];
-      return Number(parent) === postmaster;
-    });
-  return [postmaster, ...children];
+  return [postmaster, ...childrenOf(postmaster)];
 }
 
 /** Those that serve connections to the store's database. */
