@@ -7,6 +7,7 @@ import type { DatabaseTraits } from "./inspect.js";
 import { Places } from "./places.js";
 import type { OnRow } from "./row-splitter.js";
 import { RowsClient } from "./rows-client.js";
+import { ShardMap } from "./shards.js";
 
 /** A prepared statement; Row is the shape of what it returns. */
 export interface Statement<Row> {
@@ -65,11 +66,20 @@ export class Database {
   readonly #clients = new Set<pg.PoolClient>();
   readonly #places: Places;
   readonly #how: StatementsOptions;
+  /** On Citus: which sessions share a shard. */
+  readonly shards: ShardMap | undefined;
 
   constructor(
     readonly url: string,
-    { poolSize, onIdleError = () => {}, pooled = false, asynchronous = false }: DatabaseOptions,
+    {
+      poolSize,
+      onIdleError = () => {},
+      pooled = false,
+      asynchronous = false,
+      shards,
+    }: DatabaseOptions,
   ) {
+    this.shards = shards && new ShardMap(shards);
     this.#places = new Places({
       count: poolSize,
       waiting: limits.waitingCalls,

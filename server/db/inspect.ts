@@ -1,6 +1,7 @@
 // Looks at a database before it is used: what stands in front of it, and what its commits mean.
 import pg from "pg";
 import type { Logger } from "pino";
+import { findShards, type ShardRange } from "./shards.js";
 
 /** What connections to a database have to take into account. */
 export interface DatabaseTraits {
@@ -11,6 +12,8 @@ export interface DatabaseTraits {
   pooled: boolean;
   /** Its synchronous_commit is off: an acknowledged write must be on disk all the same. */
   asynchronous: boolean;
+  /** Where it is a Citus that has distributed the sessions: its shards. */
+  shards?: ShardRange[] | undefined;
 }
 
 /**
@@ -41,7 +44,9 @@ export async function inspectDatabase(url: string, logger: Logger): Promise<Data
     for (const name of off.filter((name) => name !== "synchronous_commit")) {
       logger.warn(`${name} is off in this database: a crash can lose acknowledged writes`);
     }
-    return { pooled, asynchronous: off.includes("synchronous_commit") };
+    const shards = await findShards(client);
+    if (shards) logger.info({ shards: shards.length }, "sessions are distributed by Citus");
+    return { pooled, asynchronous: off.includes("synchronous_commit"), shards };
   } finally {
     await client.end();
   }

@@ -5,6 +5,7 @@ import { findAnswers, keepAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { Append } from "./append.js";
 import { type Advance, type Outcome, planAppends, USAGE } from "./append-plan.js";
+import { lockOneByOne } from "./append-sharded.js";
 import { roleName, toStoredTexts } from "./message.js";
 import type { LockedSessionRow } from "./sql.js";
 import * as sql from "./sql.js";
@@ -28,7 +29,9 @@ export function appendGroup(
   return db.transaction(async (transaction) => {
     const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
     const [sessions, kept] = await Promise.all([
-      transaction.query(lock, [lock === sql.awaitSession ? ids[0] : ids]),
+      db.shards && lock === sql.lockSessions
+        ? lockOneByOne(transaction, ids)
+        : transaction.query(lock, [lock === sql.awaitSession ? ids[0] : ids]),
       // In a statement after the lock's, so that it sees what the lock waited for.
       findAnswers(transaction, appends),
     ]);
