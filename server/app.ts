@@ -7,7 +7,7 @@ import { limits, type ServeOptions } from "./config.js";
 import { loadContext } from "./context/load-context.js";
 import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
-import { inspectDurability } from "./db/durability.js";
+import { type DatabaseTraits, inspectDatabase } from "./db/inspect.js";
 import { acquireLease } from "./leases/acquire-lease.js";
 import { releaseLease } from "./leases/release-lease.js";
 import { renewLease } from "./leases/renew-lease.js";
@@ -73,12 +73,14 @@ export interface App {
 /**
  * Serves the API over a database whose schema is current.
  *
+ * @param known what the database is like, where that has been found out before
  * @throws Error when the address cannot be bound or a file cannot be read
  */
 export async function startApp(
   databaseUrl: string,
   options: AppOptions,
   logger: Logger,
+  known?: DatabaseTraits,
 ): Promise<App> {
   // grpc-js writes metadata that it cannot read to stderr, credentials included.
   setLogVerbosity(logVerbosity.NONE);
@@ -87,7 +89,7 @@ export async function startApp(
   const db = new Database(databaseUrl, {
     poolSize: options.poolSize,
     onIdleError: (error) => logger.warn({ err: error }, "an idle database connection broke"),
-    onConnect: await inspectDurability(databaseUrl, logger),
+    ...(known ?? (await inspectDatabase(databaseUrl, logger))),
   });
   const server = new Server({
     interceptors: [oneMessage],

@@ -19,7 +19,9 @@ export interface ServeOptions {
   tokensFile?: string | undefined;
   /** Permits to bind beyond loopback without TLS and authentication. */
   insecure: boolean;
-  /** Connections to Postgres, 1 to 1,000. */
+  /** Processes that serve, 1 to 256; at most as many as poolSize. */
+  workers: number;
+  /** Connections to Postgres, 1 to 1,000, of all workers together. */
   poolSize: number;
   /** Largest encoded NewMessage, in bytes. */
   maxMessageBytes: number;

@@ -2,12 +2,16 @@
 import pg from "pg";
 import { type DestinationStream, destination, type Logger, pino, stdSerializers } from "pino";
 
-/** Makes the server's logger. */
-export function makeLogger(level: string): Logger {
+/**
+ * Makes the server's logger.
+ *
+ * @param base what each line says, besides
+ */
+export function makeLogger(level: string, base: Record<string, unknown> | null = null): Logger {
   return pino(
     {
       level,
-      base: null,
+      base,
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
       formatters: { level: (label) => ({ level: label }), log: withoutBigInts },
       serializers: { err: describeError },

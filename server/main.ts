@@ -30,17 +30,28 @@ interface OpenDatabase {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   assertSafe(options);
-  const logger = makeLogger(options.logLevel);
-  const opened: { database?: OpenDatabase } = {};
-  const stopped = stopSignal(logger, () => opened.database?.kill());
+  const severalProcesses = options.workers > 1;
+  const logger = makeLogger(options.logLevel, severalProcesses ? { pid: process.pid } : null);
+  const opened: { kill(): void }[] = [];
+  const stopped = stopSignal(logger, () => {
+    for (const part of opened) part.kill();
+  });
   const database = await openDatabase(options, logger);
-  opened.database = database;
+  opened.push(database);
   let app: App | undefined;
   try {
     if (options.migrate) await migrate(database.url, { log: logger });
     else await checkSchema(database.url);
     if (!stopped.signal.aborted) {
-      app = await startApp(database.url, options, logger);
+      if (severalProcesses) {
+        const { startWorkers } = await import("./workers.js");
+        const workers = await startWorkers(database.url, options, logger);
+        opened.unshift(workers);
+        workers.onExit((reason) => stopped.abort(reason));
+        app = workers;
+      } else {
+        app = await startApp(database.url, options, logger);
+      }
       process.stdout.write(banner(app, database, options));
       logger.info({ address: app.address }, "serving");
       database.onExit((reason) => stopped.abort(reason));

@@ -12,6 +12,7 @@ interface ServeFlags extends DatabaseFlags {
   tlsKey?: string;
   tokens?: string;
   insecure?: boolean;
+  workers: number;
   poolSize: number;
   maxMessageBytes: number;
   graceSeconds: number;
@@ -50,6 +51,7 @@ export function serveCommand(): Command {
         .argParser(required),
     )
     .option("--insecure", "permit other addresses than loopback without TLS and authentication")
+    .option("--workers <number>", "processes that serve, 1 to 256", integer(1, 256), 1)
     .option("--pool-size <number>", "connections to Postgres, 1 to 1000", integer(1, 1000), 16)
     .option(
       "--max-message-bytes <number>",
@@ -84,6 +86,12 @@ Environment:
       if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
         throw new UsageError("--tls-cert and --tls-key are needed together");
       }
+      if (flags.workers > flags.poolSize) {
+        throw new UsageError(
+          `--workers ${flags.workers} share the connections of --pool-size ${flags.poolSize}: ` +
+            "each needs one at least",
+        );
+      }
       const { serve } = await import("../../server/main.js");
       await serve({
         host: flags.host,
@@ -94,6 +102,7 @@ Environment:
         tlsKey: flags.tlsKey,
         tokensFile: flags.tokens,
         insecure: flags.insecure ?? false,
+        workers: flags.workers,
         poolSize: flags.poolSize,
         maxMessageBytes: flags.maxMessageBytes,
         graceMs: flags.graceSeconds * 1000,

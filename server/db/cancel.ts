@@ -38,7 +38,9 @@ export function cancelQuery(client: ClientBase): Promise<void> {
     socket.setTimeout(CANCEL_PATIENCE_MS, () => socket.destroy());
     socket.on("error", () => {});
     socket.on("close", () => resolve());
-    socket.on("connect", () => socket.end(request));
+    // Without an end of our own: Postgres closes when the signal is sent, and PgBouncer 1.18 crashes
+    // when a client closes first.
+    socket.on("connect", () => socket.write(request));
     socket.resume();
   });
 }

@@ -1,10 +1,13 @@
 // The bounded pool: named statements, transactions, cancellation that reaches Postgres.
 import pg from "pg";
 import { limits } from "../config.js";
-import { fromPostgresError, overloaded } from "../errors/postgres.js";
+import { fromPostgresError } from "../errors/postgres.js";
 import { breakConnection, CANCEL_PATIENCE_MS, cancelQuery } from "./cancel.js";
+import type { DatabaseTraits } from "./inspect.js";
+import { Places } from "./places.js";
 import type { OnRow } from "./row-splitter.js";
 import { RowsClient } from "./rows-client.js";
+import { ShardMap } from "./shards.js";
 
 /** A prepared statement; Row is the shape of what it returns. */
 export interface Statement<Row> {
@@ -59,30 +62,56 @@ const types: pg.CustomTypesConfig = {
 };
 
 /** What Database tells its owner. */
-export interface DatabaseOptions {
+export interface DatabaseOptions extends Partial<DatabaseTraits> {
   /** Connections at the most. */
   poolSize: number;
   /** Hears of idle connections that broke. */
   onIdleError?: (error: Error) => void;
-  /** Statement that each new connection runs first. */
-  onConnect?: string;
 }
+
+const ON_DISK = "synchronous_commit TO on";
 
 /** The service's Postgres. All methods throw RpcError for what callers can act on. */
 export class Database {
   readonly #pool: pg.Pool;
   readonly #clients = new Set<pg.PoolClient>();
+  readonly #places: Places;
+  readonly #how: StatementsOptions;
+  /** On Citus: which sessions share a shard. */
+  readonly shards: ShardMap | undefined;
+  /**
+   * Whether together() works here: not behind a pooler, which keeps no prepared statements and no
+   * settings, nor on Citus, where each statement names one session.
+   */
+  readonly takesSteps: boolean;
 
   constructor(
     readonly url: string,
-    { poolSize, onIdleError = () => {}, onConnect }: DatabaseOptions,
+    {
+      poolSize,
+      onIdleError = () => {},
+      pooled = false,
+      asynchronous = false,
+      shards,
+    }: DatabaseOptions,
   ) {
+    this.shards = shards && new ShardMap(shards);
+    this.takesSteps = !pooled && !shards;
+    this.#places = new Places({
+      count: poolSize,
+      waiting: limits.waitingCalls,
+      patienceMs: limits.acquireMs,
+    });
+    this.#how = { named: !pooled, begin: pooled ? beginPooled(asynchronous) : BEGIN };
     this.#pool = new pg.Pool({
       connectionString: url,
       max: poolSize,
       connectionTimeoutMillis: limits.acquireMs,
       application_name: "agentstore",
       keepAlive: true,
+      // The locks of a server whose machine is gone without a word end with this, not by a
+      // keepalive after hours. Poolers refuse connections that ask for it.
+      ...(pooled ? {} : { idle_in_transaction_session_timeout: limits.callMs }),
       types,
       pipeline: true,
       Client: RowsClient,
@@ -95,9 +124,11 @@ export class Database {
       client.on("error", () => {});
       client.once("end", () => this.#clients.delete(client));
     });
-    if (onConnect !== undefined) {
+    if (asynchronous && !pooled) {
       // Queries of a connection run in the order of the calls, so this one is the first.
-      this.#pool.on("connect", (client) => void client.query(onConnect).catch(onIdleError));
+      this.#pool.on("connect", (client) => {
+        client.query(`SET ${ON_DISK}`).catch(onIdleError);
+      });
     }
   }
 
@@ -168,24 +199,38 @@ export class Database {
   }
 
   async #lease<T>(signal: AbortSignal, work: (lease: Lease) => Promise<T>): Promise<T> {
-    signal.throwIfAborted();
-    if (this.#pool.waitingCount >= limits.waitingCalls) {
-      throw overloaded("too many calls wait for the database", undefined, limits.waitingCalls);
-    }
+    await this.#places.take(signal);
     let lease: Lease | undefined;
     try {
-      lease = new Lease((await this.#pool.connect()) as pg.PoolClient & RowsClient, signal);
+      const client = (await this.#pool.connect()) as pg.PoolClient & RowsClient;
+      lease = new Lease(client, signal, this.#how);
       return await work(lease);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       throw fromPostgresError(error) ?? error;
     } finally {
       await lease?.end();
+      this.#places.giveBack();
     }
   }
 }
 
-const BEGIN = statement<never>("begin", "BEGIN");
+/** How a lease sends statements. */
+interface StatementsOptions {
+  /** Whether Postgres keeps them under their names for the next time. */
+  named: boolean;
+  begin: Statement<never>;
+}
+
+const BEGIN = statement<never>("begin", "BEGIN ISOLATION LEVEL READ COMMITTED");
+
+// What a connection of our own has been told once, each transaction of a borrowed one is told.
+function beginPooled(asynchronous: boolean): Statement<never> {
+  const settings = [`idle_in_transaction_session_timeout TO ${limits.callMs}`];
+  if (asynchronous) settings.push(ON_DISK);
+  const text = [BEGIN.text, ...settings.map((setting) => `SET LOCAL ${setting}`)].join("; ");
+  return statement("begin_pooled", text);
+}
 
 // A pooled connection in the hands of one call.
 class Lease implements Transaction {
@@ -200,6 +245,7 @@ class Lease implements Transaction {
   constructor(
     readonly client: pg.PoolClient & RowsClient,
     readonly signal: AbortSignal,
+    readonly how: StatementsOptions,
   ) {
     client.on("error", this.#onError);
     signal.addEventListener("abort", this.#onAbort, { once: true });
@@ -229,19 +275,23 @@ class Lease implements Transaction {
   /** Opens a transaction; BEGIN travels with the first statement. */
   begin(): void {
     // It must not be cancelled: the first statement would run without a transaction.
-    this.#begun = this.query(BEGIN, []).then(
+    this.#begun = this.query(this.how.begin, []).then(
       () => {},
       () => {},
     );
   }
 
-  async query<Row>({ name, text }: Statement<Row>, values: unknown[]): Promise<Row[]> {
-    const send = () => this.client.query({ name, text, values });
+  async query<Row>(statement: Statement<Row>, values: unknown[]): Promise<Row[]> {
+    const send = () => this.client.query(this.#config(statement, values));
     return (await this.#run(send)).rows as Row[];
   }
 
-  queryRows({ name, text }: Statement<object>, values: unknown[], onRow: OnRow): Promise<void> {
-    return this.#run(() => this.client.queryRows({ name, text, values }, onRow));
+  queryRows(statement: Statement<object>, values: unknown[], onRow: OnRow): Promise<void> {
+    return this.#run(() => this.client.queryRows(this.#config(statement, values), onRow));
+  }
+
+  #config({ name, text }: Statement<unknown>, values: unknown[]): pg.QueryConfig {
+    return this.how.named ? { name, text, values } : { text, values };
   }
 
   async together(steps: Step[]): Promise<void> {

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import pg from "pg";
 import type { Logger } from "pino";
 import { projectRoot } from "../paths.js";
+import { isPooled } from "./inspect.js";
 
 /**
  * What is wrong with a schema: `absent`, `old` and `newer` compare the database with this program;
@@ -65,8 +66,8 @@ const LOCK_TIMEOUT = "30s";
  * Applies the migrations that the database has not seen, in order, each one wholly or not at all.
  * Any number of processes may call this at once: one works, the others wait for it.
  *
- * @param url the connection string; it has to reach Postgres directly or through a pooler in
- *   session mode
+ * @param url the connection string; a pooler may stand in front of Postgres, and needs two
+ *   connections to it at a time
  * @returns the schema's version before and after; 0 is a database without a schema
  * @throws SchemaError when the database is newer than this program, was migrated by other files, is
  *   too old a Postgres, or when a migration fails
@@ -82,27 +83,27 @@ export async function migrate(
     if (pending(known, before).length === 0) return { from: before.length, to: before.length };
 
     client.on("notice", (notice) => options.log?.info(notice.message));
-    await client.query(
-      `SET statement_timeout = 0; SET lock_timeout = '${LOCK_TIMEOUT}';
-       SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning`,
-    );
-    await lock(client, options.log);
-    await client.query(
-      `CREATE TABLE IF NOT EXISTS agentstore_migrations (
-         version int PRIMARY KEY,
-         name text NOT NULL,
-         checksum text NOT NULL,
-         applied_at timestamptz NOT NULL DEFAULT now()
-       )`,
-    );
-    const applied = await readApplied(client);
-    for (const migration of pending(known, applied)) {
-      const start = performance.now();
-      await apply(client, migration);
-      const ms = Math.round(performance.now() - start);
-      options.log?.info({ version: migration.version, name: migration.name, ms }, "migrated");
-    }
-    return { from: applied.length, to: known.length };
+    const pooled = await isPooled(client);
+    return await withLock(url, options.log, async () => {
+      await client.query(
+        `BEGIN; SET LOCAL client_min_messages = warning;
+         CREATE TABLE IF NOT EXISTS agentstore_migrations (
+           version int PRIMARY KEY,
+           name text NOT NULL,
+           checksum text NOT NULL,
+           applied_at timestamptz NOT NULL DEFAULT now()
+         );
+         COMMIT`,
+      );
+      const applied = await readApplied(client);
+      for (const migration of pending(known, applied)) {
+        const start = performance.now();
+        await apply(client, migration, pooled);
+        const ms = Math.round(performance.now() - start);
+        options.log?.info({ version: migration.version, name: migration.name, ms }, "migrated");
+      }
+      return { from: applied.length, to: known.length };
+    });
   });
 }
 
@@ -224,29 +225,53 @@ function pending(known: Migration[], applied: Applied[]): Migration[] {
 }
 
 /**
- * Waits for the other runners. Polls, because a session that waits inside pg_advisory_lock is in a
- * deadlock with a runner that waits for all sessions in CREATE INDEX CONCURRENTLY.
+ * Runs work while no other runner works. The lock is that of a transaction on a connection of its
+ * own, because behind a pooler that is all that keeps a session: a lock of the session would stay
+ * with whoever borrows it next. The transaction has no snapshot, so CREATE INDEX CONCURRENTLY does
+ * not wait for it.
+ *
+ * Polls, because a session that waits for the lock inside Postgres is in a deadlock with a runner
+ * that waits for all sessions in CREATE INDEX CONCURRENTLY.
  */
-async function lock(client: pg.Client, log: Logger | undefined): Promise<void> {
-  for (let attempt = 0; ; attempt++) {
-    const { rows } = await client.query<{ taken: boolean }>(
-      "SELECT pg_try_advisory_lock($1::bigint) AS taken",
-      [LOCK],
-    );
-    if (rows[0]?.taken === true) return;
-    if (attempt === 0) log?.info("another process is migrating the database; waiting for it");
-    await sleep(LOCK_POLL_MS);
-  }
+async function withLock<T>(
+  url: string,
+  log: Logger | undefined,
+  work: () => Promise<T>,
+): Promise<T> {
+  return await withClient(url, async (holder) => {
+    for (let attempt = 0; ; attempt++) {
+      await holder.query(
+        "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = 0",
+      );
+      // Without a parameter: a portal of the extended protocol would keep its snapshot.
+      const { rows } = await holder.query<{ taken: boolean }>(
+        `SELECT pg_try_advisory_xact_lock(${LOCK}) AS taken`,
+      );
+      if (rows[0]?.taken === true) break;
+      await holder.query("ROLLBACK");
+      if (attempt === 0) log?.info("another process is migrating the database; waiting for it");
+      await sleep(LOCK_POLL_MS);
+    }
+    const done = await work();
+    await holder.query("ROLLBACK");
+    return done;
+  });
 }
 
-async function apply(client: pg.Client, migration: Migration): Promise<void> {
+async function apply(client: pg.Client, migration: Migration, pooled: boolean): Promise<void> {
   try {
     if (migration.transactional) {
-      await client.query("BEGIN");
+      await client.query(
+        `BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '${LOCK_TIMEOUT}';
+         SET LOCAL idle_in_transaction_session_timeout = 0;
+         SET LOCAL client_min_messages = warning`,
+      );
       await client.query(migration.sql);
       await record(client, migration);
       await client.query("COMMIT");
     } else {
+      // Outside of a transaction, only a session of one's own can be told something.
+      if (!pooled) await client.query("SET statement_timeout = 0; SET lock_timeout = 0");
       await applyOutside(client, migration);
       await record(client, migration);
     }
@@ -278,11 +303,9 @@ async function applyOutside(client: pg.Client, { sql }: Migration): Promise<void
     if (rows[0]?.valid === true) return;
     if (rows[0]?.valid === false) await client.query(`DROP INDEX CONCURRENTLY ${index}`);
   }
-  // Building waits for every older transaction of the database; that is no reason to give up.
-  await client.query("SET lock_timeout = 0");
-  // A named statement goes through the extended protocol, which takes exactly one.
-  await client.query({ name: "migration", text: sql });
-  await client.query(`SET lock_timeout = '${LOCK_TIMEOUT}'`);
+  // The extended protocol takes exactly one statement. pg's typings leave the mode out.
+  const config: pg.QueryConfig & { queryMode: "extended" } = { text: sql, queryMode: "extended" };
+  await client.query(config);
 }
 
 function failure(migration: Migration, error: unknown): SchemaError {

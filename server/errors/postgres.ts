@@ -58,6 +58,7 @@ function fromSqlState(error: pg.DatabaseError): RpcError | null {
       return new RpcError("DEADLINE_EXCEEDED", "the database's statement_timeout ended the call", {
         cause: error,
       });
+    case "25P03": // idle_in_transaction_session_timeout: this server stood still
     case "25006": // read_only_sql_transaction: a standby, after a failover
     case "57P01": // admin_shutdown
     case "57P02": // crash_shutdown

@@ -32,7 +32,7 @@ export async function appendGroup(
   signal: AbortSignal,
 ): Promise<Outcome[]> {
   const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
-  const guessed = lock === sql.lockSessions ? heads.guess(ids) : undefined;
+  const guessed = lock === sql.lockSessions && db.takesSteps ? heads.guess(ids) : undefined;
   const guess = guessed && planGuess(appends, guessed);
   const plan =
     (guess && (await tryGuess(db, heads, ids, guess, signal))) ??
@@ -91,7 +91,7 @@ function appendLocked(
 ): Promise<Plan> {
   return db.transaction(async (transaction) => {
     const [sessions, kept] = await Promise.all([
-      lockSessions(transaction, ids, lock),
+      lockSessions(transaction, ids, lock, db.shards !== undefined),
       // In a statement after the lock's, so that it sees what the lock waited for.
       findAnswers(transaction, appends),
     ]);
@@ -113,11 +113,10 @@ async function lockSessions(
   queries: Queries,
   ids: bigint[],
   lock: Statement<LockedSessionRow>,
+  isSharded: boolean,
 ): Promise<LockedSessionRow[]> {
   const sessions: LockedSessionRow[] = [];
-  const value =
-    lock === sql.awaitSession ? int8Parameter(present(ids[0])) : int8Column(ids, (id) => id);
-  await queries.queryRows(lock, [value], (bytes, start) => {
+  const onRow = (bytes: Buffer, start: number) => {
     const row = new BinaryRow(bytes, start);
     sessions.push({
       id: row.int8(),
@@ -126,6 +125,16 @@ async function lockSessions(
       revision: row.int8(),
       fencing_token: row.int8(),
     });
-  });
+  };
+  if (lock === sql.awaitSession) {
+    await queries.queryRows(lock, [int8Parameter(present(ids[0]))], onRow);
+  } else if (isSharded) {
+    // Citus takes no FOR UPDATE over several sessions in one statement. These travel together.
+    await Promise.all(
+      ids.map((id) => queries.queryRows(sql.lockSession, [int8Parameter(id)], onRow)),
+    );
+  } else {
+    await queries.queryRows(lock, [int8Column(ids, (id) => id)], onRow);
+  }
   return sessions;
 }

@@ -64,25 +64,31 @@ export class AppendQueue {
     this.#flushes--;
   }
 
-  // Takes what can be written now, oldest first, and leaves the rest.
+  // Takes what can be written now, oldest first, and leaves the rest. On Citus a transaction over
+  // several shards is a distributed one, so there a group is of one shard.
   #take(): Waiting[] {
     const group: Waiting[] = [];
     const left: Waiting[] = [];
     const passed = new Set<bigint>();
+    const { shards } = this.#db;
+    let shard: string | undefined;
     let messages = 0;
     for (const waiting of this.#waiting) {
       const { write, cancellation, reject } = waiting;
       const id = write.conversationId;
+      const place = shards?.shardOf(id);
       if (cancellation.reason) {
         reject(cancellation.reason);
       } else if (
         this.#busy.has(id) ||
         passed.has(id) ||
+        (messages > 0 && place !== shard) ||
         (messages > 0 && messages + write.messages.length > limits.appendGroupMessages)
       ) {
         passed.add(id);
         left.push(waiting);
       } else {
+        shard = place;
         messages += write.messages.length;
         group.push(waiting);
       }

@@ -86,6 +86,12 @@ export const lockSessions = statement<LockedSessionRow>(
       FOR UPDATE SKIP LOCKED`,
 );
 
+/** As lockSessions, for one session. */
+export const lockSession = statement<LockedSessionRow>(
+  "lock_session_of_group",
+  `SELECT ${LOCKED} FROM conversations WHERE id = $1 FOR UPDATE SKIP LOCKED`,
+);
+
 /**
  * As lockSessions, for sessions of which all is known: fails unless they could be locked and stand so. What is sent behind it need not wait for its answer.
  */

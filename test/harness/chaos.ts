@@ -211,19 +211,23 @@ export function killPostgres(dataDir: string): void {
   }
 }
 
-/** A Postgres' processes: the postmaster and its children, each of which is a group of its own. */
-export function postgresProcesses(postmaster: number): number[] {
-  const children = readdirSync("/proc")
+/** The processes that a process has started and that still run. */
+export function childrenOf(pid: number): number[] {
+  return readdirSync("/proc")
     .map(Number)
-    .filter((pid) => {
-      const parent = /^\d+ \(.*\) \S (\d+)/.exec(readProc(pid, "stat"))?.[1];
-      return Number(parent) === postmaster;
+    .filter((child) => {
+      const parent = /^\d+ \(.*\) \S (\d+)/.exec(readProc(child, "stat"))?.[1];
+      return Number(parent) === pid;
     });
-  return [postmaster, ...children];
 }
 
-// Those that serve connections to the store's database.
-function backendsOf(postmaster: number): number[] {
+/** A Postgres' processes: the postmaster and its children, each of which is a group of its own. */
+export function postgresProcesses(postmaster: number): number[] {
+  return [postmaster, ...childrenOf(postmaster)];
+}
+
+/** Those that serve connections to the store's database. */
+export function backendsOf(postmaster: number): number[] {
   return postgresProcesses(postmaster).filter((pid) =>
     readProc(pid, "cmdline").includes(`${OWNER} ${OWNER}`),
   );
@@ -283,7 +287,8 @@ async function verify(
   client.close();
 }
 
-async function freePort(): Promise<number> {
+/** A port that nobody serves on at the moment. */
+export async function freePort(): Promise<number> {
   return await new Promise((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
       const { port } = server.address() as AddressInfo;
@@ -293,7 +298,7 @@ async function freePort(): Promise<number> {
 }
 
 /** Whole numbers from 0 to below a bound, the same ones for the same seed (mulberry32). */
-function randomFrom(seed: number): (below: number) => number {
+export function randomFrom(seed: number): (below: number) => number {
   let state = seed >>> 0;
   return (below) => {
     state = (state + 0x6d2b79f5) >>> 0;

@@ -54,6 +54,8 @@ export interface SpawnedServer {
   child: ChildProcess;
   /** All that it has printed on stdout and stderr so far. */
   output(): string;
+  /** Waits for the end; returns the exit code, or null when a signal ended it. */
+  exited(): Promise<number | null>;
   /** Sends a signal and waits for the end; returns the exit code, or null when a signal ended it. */
   end(signal: NodeJS.Signals): Promise<number | null>;
 }
@@ -92,6 +94,10 @@ export async function spawnServer(
     url: `agentstore://${address}`,
     child,
     output: () => output,
+    async exited() {
+      if (child.exitCode === null && child.signalCode === null) await exited;
+      return child.exitCode;
+    },
     async end(signal) {
       if (child.exitCode === null && child.signalCode === null) {
         child.kill(signal);

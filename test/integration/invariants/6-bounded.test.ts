@@ -92,6 +92,28 @@ test("more callers than may wait: the rest is told the limit at once", async () 
   expect((await stubs.call("getSession", { conversationId })).session?.lastSeq).toBe(1n);
 });
 
+test("callers who have gone keep nobody out", async () => {
+  const stubs = await serve({ poolSize: 1 });
+  const conversationId = await createSession(stubs);
+  const { session } = await stubs.call("getSession", { conversationId });
+  const lock = await holdSession(server!.databaseUrl, conversationId);
+  const holder = stubs.call("updateSession", { session, updateMask: ["title"] });
+  await untilBlocked(server!.databaseUrl);
+  const gone = [stubs, connect(), connect()].flatMap((channel) =>
+    Array.from({ length: 400 }, () =>
+      failureOf(channel.call("getSession", { conversationId }, { deadlineMs: 1_000 })),
+    ),
+  );
+  const failures = await Promise.all(gone);
+  expect(failures.some(({ code }) => code === "DEADLINE_EXCEEDED")).toBe(true);
+  const waiting = stubs.call("getSession", { conversationId });
+  // Behind this answer on the same connection, the server has heard of the call.
+  await stubs.call("addMessage", { conversationId }).catch(() => {});
+  await lock.release();
+  expect((await waiting).session?.id).toBe(conversationId);
+  await holder;
+});
+
 test("more connections than Postgres gives: told to come back", async () => {
   const database = await createDatabase();
   const role = `few_${randomBytes(6).toString("hex")}`;

@@ -1,8 +1,9 @@
 // A database that neither answers nor goes away: calls end by their deadlines, and so does the server.
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { Database, statement } from "../../../server/db/database.js";
 import { assertCountersAgree } from "../../harness/counters.js";
 import { createDatabase, type TestDatabase } from "../../harness/postgres.js";
-import { until } from "../../harness/postgres-watch.js";
+import { poolActivity, until } from "../../harness/postgres-watch.js";
 import { type Proxy, proxyToPostgres } from "../../harness/proxy.js";
 import { startServer, type TestServer } from "../../harness/server.js";
 import { failureOf, newMessage, Stubs } from "../../harness/stubs.js";
@@ -71,4 +72,32 @@ test("a server can be stopped while its database hangs", async () => {
     expect(["UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED"]).toContain(failure.code);
   }
   server = await startServer({ databaseUrl: proxy.address, poolSize: 2, graceMs: 200 });
+});
+
+test("the locks of a server that is gone without a word do not stay for ever", async () => {
+  const own = new Database(database.url, { poolSize: 1 });
+  const show = statement<object>("show", "SHOW idle_in_transaction_session_timeout");
+  const rows = await own.query(show, [], new AbortController().signal);
+  expect(rows).toEqual([{ idle_in_transaction_session_timeout: "1min" }]);
+  await own.close();
+});
+
+test("who has stood still in a transaction hears that it is lost, and gets another connection", async () => {
+  const own = new Database(database.url, { poolSize: 1 });
+  const hurry = statement<{ pid: number }>(
+    "hurry",
+    `SELECT pg_backend_pid() AS pid, set_config('idle_in_transaction_session_timeout', '1', true)`,
+  );
+  const { signal } = new AbortController();
+  const lost = own.transaction(async (transaction) => {
+    const [row] = await transaction.query(hurry, []);
+    await until("Postgres has ended the transaction", async () => {
+      const running = await poolActivity(database.url);
+      return running.every(({ pid }) => pid !== row!.pid);
+    });
+    await transaction.query(hurry, []);
+  }, signal);
+  await expect(lost).rejects.toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+  expect(await own.query(hurry, [], signal)).toHaveLength(1);
+  await own.close();
 });

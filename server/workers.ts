@@ -1,0 +1,197 @@
+// Several processes that serve on one port: starts them, replaces those that die, stops them.
+import cluster, { type Worker } from "node:cluster";
+import { once } from "node:events";
+import { type AddressInfo, createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import type { Logger } from "pino";
+import type { App } from "./app.js";
+import type { ServeOptions } from "./config.js";
+import { inspectDatabase } from "./db/inspect.js";
+import { present } from "./present.js";
+import { STOP, type WorkerJob, type WorkerReport } from "./worker.js";
+
+/** The workers of a server. */
+export interface Workers extends App {
+  /** Ends all at once, without waiting. */
+  kill(): void;
+  /** Hears that workers die faster than they can be replaced. */
+  onExit(listener: (reason: Error) => void): void;
+}
+
+/** A worker that has lived this long has not died of how it was started. */
+const HEALTHY_MS = 5_000;
+const FIRST_DELAY_MS = 100;
+const LONGEST_DELAY_MS = 3_000;
+/** Deaths in one place in a row, each before it was healthy, that end the server. */
+const MOST_DEATHS = 6;
+/** What a worker may take on top of the grace period to stop. */
+const STOP_PATIENCE_MS = 15_000;
+
+/**
+ * Starts the workers, all on one port, which this process shares out: each new connection goes to
+ * the next worker.
+ *
+ * @throws Error when one of them cannot start
+ */
+export async function startWorkers(
+  databaseUrl: string,
+  options: ServeOptions,
+  logger: Logger,
+): Promise<Workers> {
+  const traits = await inspectDatabase(databaseUrl, logger);
+  cluster.setupPrimary({ exec: fileURLToPath(new URL("./worker.js", import.meta.url)), args: [] });
+  // With port 0 a worker that is replaced after all have died would get another one than they had.
+  const port = options.port || (await freePort(options.host));
+  const places = poolSizes(options).map(
+    (poolSize) =>
+      new Place(
+        {
+          databaseUrl,
+          traits,
+          options: { ...options, port, poolSize },
+          logLevel: options.logLevel,
+        },
+        logger,
+      ),
+  );
+  const kill = () => {
+    for (const place of places) place.kill();
+  };
+  const shutDown = async () => {
+    await Promise.all(places.map((place) => place.stop()));
+  };
+  try {
+    const addresses = await Promise.all(places.map((place) => place.start()));
+    const address = present(addresses[0]);
+    return {
+      address,
+      shutDown,
+      kill,
+      onExit: (listener) => {
+        for (const place of places) place.onExit = listener;
+      },
+    };
+  } catch (error) {
+    kill();
+    throw error;
+  }
+}
+
+async function freePort(host: string): Promise<number> {
+  const server = createServer().listen(0, host);
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** Shares the connections out, as evenly as they go. */
+function poolSizes({ poolSize, workers }: ServeOptions): number[] {
+  return Array.from({ length: workers }, (_, n) => Math.floor((poolSize + n) / workers));
+}
+
+type Report = Exclude<WorkerReport, "listening">;
+
+// One place among the workers: a process, and its successor when it dies.
+class Place {
+  onExit: (reason: Error) => void = () => {};
+  #worker: Worker | undefined;
+  #serving = false;
+  #deaths = 0;
+  #stopping = false;
+  #retry: NodeJS.Timeout | undefined;
+
+  constructor(
+    readonly job: WorkerJob,
+    readonly logger: Logger,
+  ) {}
+
+  /**
+   * Starts the first worker of this place; those that follow start by themselves.
+   *
+   * @returns where it serves
+   */
+  async start(): Promise<string> {
+    const worker = this.#fork();
+    const report = await new Promise<Report>((resolve) => {
+      this.#hear(worker, resolve);
+      worker.once("exit", (code, signal) =>
+        resolve({ error: `a worker has ended before it served (${signal ?? `code ${code}`})` }),
+      );
+    });
+    if ("error" in report) throw new Error(report.error);
+    this.#watch(worker);
+    return report.address;
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    clearTimeout(this.#retry);
+    const worker = this.#worker;
+    if (!worker || worker.isDead()) return;
+    const exited = new Promise((resolve) => worker.once("exit", resolve));
+    const impatience = setTimeout(() => this.kill(), this.job.options.graceMs + STOP_PATIENCE_MS);
+    if (this.#serving) worker.send(STOP);
+    else this.kill();
+    await exited;
+    clearTimeout(impatience);
+  }
+
+  kill(): void {
+    this.#stopping = true;
+    clearTimeout(this.#retry);
+    this.#worker?.process.kill("SIGKILL");
+  }
+
+  #fork(): Worker {
+    const worker = cluster.fork();
+    this.#worker = worker;
+    this.#serving = false;
+    // A worker that dies while it is told something is heard of by its exit.
+    worker.on("error", () => {});
+    return worker;
+  }
+
+  #hear(worker: Worker, onReport: (report: Report) => void): void {
+    worker.on("message", (report: WorkerReport) => {
+      if (report === "listening") {
+        worker.send(this.job);
+      } else {
+        this.#serving = "address" in report;
+        onReport(report);
+      }
+    });
+  }
+
+  #watch(worker: Worker): void {
+    const born = performance.now();
+    worker.once("exit", (code, signal) => {
+      if (this.#stopping) return;
+      const lived = performance.now() - born;
+      this.#deaths = lived < HEALTHY_MS ? this.#deaths + 1 : 1;
+      const facts = { worker: worker.process.pid, code, signal };
+      if (this.#deaths >= MOST_DEATHS) {
+        this.logger.fatal(facts, "a worker has ended again and again");
+        const how = signal ?? `code ${code}`;
+        this.onExit(
+          new Error(`a worker ended ${MOST_DEATHS} times in a row soon after its start (${how})`),
+        );
+        return;
+      }
+      const delayMs = Math.min(FIRST_DELAY_MS * 2 ** (this.#deaths - 1), LONGEST_DELAY_MS);
+      this.logger.error({ ...facts, delay_ms: delayMs }, "a worker has ended: starting another");
+      this.#retry = setTimeout(() => this.#replace(), delayMs);
+    });
+  }
+
+  #replace(): void {
+    const worker = this.#fork();
+    this.#hear(worker, (report) => {
+      const facts = { worker: worker.process.pid };
+      if ("address" in report) this.logger.info(facts, "a worker serves in its place");
+      else this.logger.error({ ...facts, reason: report.error }, "it cannot start");
+    });
+    this.#watch(worker);
+  }
+}

@@ -1,0 +1,145 @@
+// Groups of appends on Citus, without Citus: no package of it can be installed here, so tables with
+// the names and columns of its catalog say that the sessions are distributed. What a real Citus makes
+// of the statements, these tests do not show; that the hash is the one it uses, Postgres says.
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { hashInt8, ShardMap } from "../../server/db/shards.js";
+import { assertCountersAgree } from "../harness/counters.js";
+import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
+import { holdSession } from "../harness/postgres-watch.js";
+import { startServer, type TestServer } from "../harness/server.js";
+import { newMessage, Stubs } from "../harness/stubs.js";
+
+const SHARDS = 4;
+const SESSIONS = 24;
+
+let database: TestDatabase;
+let server: TestServer | undefined;
+let stubs: Stubs | undefined;
+
+beforeEach(async () => {
+  database = await createDatabase();
+});
+
+afterEach(async () => {
+  stubs?.close();
+  await server?.stop();
+  await database.drop();
+});
+
+// Equal ranges of all hashes, as create_distributed_table() makes them.
+const STAND_IN = `
+  CREATE TABLE pg_dist_partition (logicalrelid regclass, partmethod "char");
+  INSERT INTO pg_dist_partition VALUES ('conversations', 'h'), ('models', 'n');
+  CREATE TABLE pg_dist_shard
+    (logicalrelid regclass, shardid bigint, shardminvalue text, shardmaxvalue text);
+  INSERT INTO pg_dist_shard
+  SELECT 'conversations', 102008 + n, (-2147483648 + n * width)::text,
+         (-2147483648 + (n + 1) * width - 1)::text
+    FROM generate_series(0, ${SHARDS} - 1) AS n, (SELECT 4294967296 / ${SHARDS} AS width) AS w`;
+
+// Sessions by the transaction that wrote to them, with the shard that Postgres' own hash gives.
+const GROUPS = `
+  SELECT m.xmin::text AS transaction, count(DISTINCT conversation_id)::int AS sessions,
+         count(DISTINCT shardid)::int AS shards
+    FROM conversation_messages AS m
+    JOIN pg_dist_shard
+      ON hashint8(conversation_id) BETWEEN shardminvalue::int AND shardmaxvalue::int
+   GROUP BY 1`;
+
+async function appendEverywhere(): Promise<bigint[]> {
+  server = await startServer({ databaseUrl: database.url });
+  stubs = new Stubs(server.address);
+  const created = Array.from({ length: SESSIONS }, () =>
+    stubs!.call("createSession", { modelId: "m" }),
+  );
+  const ids = (await Promise.all(created)).map(({ session }) => session!.id);
+  const appends = Array.from({ length: 10 * SESSIONS }, (_, n) =>
+    stubs!.call("addMessage", {
+      conversationId: ids[n % SESSIONS]!,
+      message: newMessage({ content: `${n}` }),
+      requestId: `${n}`,
+    }),
+  );
+  await Promise.all(appends);
+  return ids;
+}
+
+interface Group {
+  sessions: number;
+  shards: number;
+}
+
+async function groups(): Promise<Group[]> {
+  return await withClient(database.url, async (client) => (await client.query<Group>(GROUPS)).rows);
+}
+
+test("the hash is that of Postgres", async () => {
+  await withClient(database.url, async (client) => {
+    const { rows } = await client.query<{ id: string; hash: number }>(
+      `SELECT id::text, hashint8(id) AS hash
+         FROM (SELECT generate_series(-100, 5000)::bigint AS id
+               UNION SELECT (random() * 9e18)::bigint * (CASE WHEN n % 2 = 0 THEN 1 ELSE -1 END)
+                 FROM generate_series(1, 5000) AS n
+               UNION VALUES (9223372036854775807), (-9223372036854775808), (4294967296),
+                 (4294967295), (2147483648), (-2147483649)) AS ids`,
+    );
+    expect(rows.length).toBeGreaterThan(10_000);
+    const wrong = rows.filter(({ id, hash }) => hashInt8(BigInt(id)) !== hash);
+    expect(wrong).toEqual([]);
+  });
+});
+
+test("a shard is found by the bounds of its range, both included", () => {
+  const ids = [1n, 2n, 3n];
+  const [low, middle, high] = ids.map(hashInt8).toSorted((a, b) => a - b) as [
+    number,
+    number,
+    number,
+  ];
+  const map = new ShardMap([
+    { shardId: "first", from: low, to: middle - 1 },
+    { shardId: "second", from: middle, to: high - 1 },
+  ]);
+  const found = new Map(ids.map((id) => [hashInt8(id), map.shardOf(id)]));
+  expect([found.get(low), found.get(middle), found.get(high)]).toEqual([
+    "first",
+    "second",
+    undefined,
+  ]);
+});
+
+test("a group of appends is of one shard, and of several sessions", async () => {
+  await withClient(database.url, (client) => client.query(STAND_IN));
+  await appendEverywhere();
+  const found = await groups();
+  expect(found.filter(({ shards }) => shards > 1)).toEqual([]);
+  expect(found.some(({ sessions }) => sessions > 1)).toBe(true);
+  expect(await assertCountersAgree(database.url)).toBe(SESSIONS);
+});
+
+test("a session that is held holds up no other of its shard", async () => {
+  await withClient(database.url, (client) => client.query(STAND_IN));
+  const ids = await appendEverywhere();
+  const lock = await holdSession(database.url, ids[0]!);
+  const append = (conversationId: bigint) =>
+    stubs!.call("addMessage", { conversationId, message: newMessage() });
+  const [held, ...others] = ids.map(append);
+  await Promise.all(others);
+  await lock.release();
+  expect((await held)?.message?.seq).toBe(11n);
+  expect(await assertCountersAgree(database.url)).toBe(SESSIONS);
+});
+
+test.each([
+  ["no Citus", ""],
+  ["another table is distributed", "UPDATE pg_dist_partition SET logicalrelid = 'models'"],
+  ["a table on the coordinator", "UPDATE pg_dist_partition SET partmethod = 'n'"],
+])("%s: groups know no shards", async (_, change) => {
+  // The ranges stay, to ask of them afterwards.
+  const setUp = change ? `${STAND_IN}; ${change}` : STAND_IN;
+  await withClient(database.url, (client) => client.query(setUp));
+  if (!change)
+    await withClient(database.url, (client) => client.query("DROP TABLE pg_dist_partition"));
+  await appendEverywhere();
+  expect((await groups()).some(({ shards }) => shards > 1)).toBe(true);
+});
