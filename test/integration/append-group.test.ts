@@ -39,7 +39,10 @@ beforeEach(async () => {
 });
 
 async function run(text: string, values: unknown[] = []): Promise<Record<string, unknown>[]> {
-  return await withClient(database.url, async (client) => (await client.query(text, values)).rows);
+  return await withClient(database.url, async (client) => {
+    const { rows } = await client.query<Record<string, unknown>>(text, values);
+    return rows;
+  });
 }
 
 function write(conversationId: bigint, content: string, more: Partial<Append> = {}): Append {
