@@ -32,7 +32,7 @@ export async function measureAppends(context: Context): Promise<Figure[]> {
   const target = { socketDir: store.socketDir, database: "agentstore", firstSession };
   const add = (callers: number) => ({
     path: method("AddMessage"),
-    requests: requests(first, callers, (conversationId, n) => addMessage(conversationId, n, "")),
+    requests: requests(first, callers, (conversationId, n) => addMessage(conversationId, n)),
     callers,
     until: { seconds },
   });
@@ -52,6 +52,7 @@ export async function measureAppends(context: Context): Promise<Figure[]> {
       if (context.pgbench) await limit(samples, target, callers, seconds);
     }
     await withRequestIds(context, samples, first);
+    await withoutContents(context, samples, first);
     await oneCaller(context, samples, add(1), target);
     await batches(context, samples, first, target);
   }
@@ -80,6 +81,17 @@ async function withRequestIds(context: Context, samples: Samples, first: bigint)
   samples.add("request id rate", added.perSecond);
 }
 
+async function withoutContents(context: Context, samples: Samples, first: bigint) {
+  const callers = 64;
+  const added = await loadServer(context, {
+    path: method("AddMessage"),
+    requests: requests(first, callers, (id, n) => addMessage(id, n, "", MessageView.KEYS)),
+    callers,
+    until: { seconds: context.seconds },
+  });
+  samples.add("keys cpu", added.serverMicros);
+}
+
 async function oneCaller(
   context: Context,
   samples: Samples,
@@ -96,23 +108,25 @@ async function oneCaller(
 }
 
 async function batches(context: Context, samples: Samples, first: bigint, target: PgbenchTarget) {
-  const batch = await loadServer(context, {
-    path: method("AddMessages"),
-    requests: requests(first, BATCH_CALLERS, (conversationId, n) =>
-      AddMessagesRequest.encode({
-        conversationId,
-        messages: Array.from({ length: BATCH }, (_, index) => newMessage(n + index)),
-        requestId: "",
-        expectedLastSeq: undefined,
-        view: MessageView.FULL,
-        fencingToken: 0n,
-      }).finish(),
-    ),
-    callers: BATCH_CALLERS,
-    until: { seconds: context.seconds },
-  });
-  samples.add("batch rows", batch.perSecond * BATCH);
-  samples.add("batch cpu", batch.serverMicros / BATCH);
+  for (const view of [MessageView.FULL, MessageView.KEYS]) {
+    const batch = await loadServer(context, {
+      path: method("AddMessages"),
+      requests: requests(first, BATCH_CALLERS, (conversationId, n) =>
+        AddMessagesRequest.encode({
+          conversationId,
+          messages: Array.from({ length: BATCH }, (_, index) => newMessage(n + index)),
+          requestId: "",
+          expectedLastSeq: undefined,
+          view,
+        }).finish(),
+      ),
+      callers: BATCH_CALLERS,
+      until: { seconds: context.seconds },
+    });
+    const name = view === MessageView.KEYS ? "keys batch" : "batch";
+    samples.add(`${name} rows`, batch.perSecond * BATCH);
+    samples.add(`${name} cpu`, batch.serverMicros / BATCH);
+  }
   if (!context.pgbench) return;
   const { seconds } = context;
   const limit = await pgbench(target, "insertHundredAndCount", BATCH_CALLERS, seconds);
@@ -134,6 +148,12 @@ function figures(samples: Samples, hasPgbench: boolean): Figure[] {
   }
   result.push(
     samples.ratio("the same with a request_id, 64 callers", "µs", "request id cpu", {
+      name: "µs no-op",
+      sample: "no-op cpu 64",
+    }),
+  );
+  result.push(
+    samples.ratio("the same with the view KEYS, 64 callers", "µs", "keys cpu", {
       name: "µs no-op",
       sample: "no-op cpu 64",
     }),
@@ -189,9 +209,17 @@ function figures(samples: Samples, hasPgbench: boolean): Figure[] {
     "rows/s",
     "batch rows",
     { name: "rows/s pgbench", sample: "pgbench batch rows" },
+  );
+  // pgbench's statement returns ids alone, as this view does.
+  againstPgbench(
+    "the same with the view KEYS",
+    "rows/s",
+    "keys batch rows",
+    { name: "rows/s pgbench", sample: "pgbench batch rows" },
     { atLeast: 0.6 },
   );
   result.push(samples.value(`server CPU of AddMessages(${BATCH})`, "µs a row", "batch cpu"));
+  result.push(samples.value("the same with the view KEYS", "µs a row", "keys batch cpu"));
   return result;
 }
 
@@ -210,14 +238,19 @@ function newMessage(n: number): NewMessage {
   };
 }
 
-function addMessage(conversationId: bigint, n: number, requestId: string): Uint8Array {
+function addMessage(
+  conversationId: bigint,
+  n: number,
+  requestId = "",
+  view: MessageView = MessageView.FULL,
+): Uint8Array {
   const message = newMessage(n);
   return AddMessageRequest.encode({
     conversationId,
     message,
     requestId,
     expectedLastSeq: undefined,
-    view: MessageView.FULL,
+    view,
     fencingToken: 0n,
   }).finish();
 }

@@ -124,6 +124,7 @@ export async function startApp(
     await finished;
     clearTimeout(grace);
     clearTimeout(lastWord);
+    calls.close();
     await db.close();
   };
   try {

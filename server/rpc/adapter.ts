@@ -26,12 +26,18 @@ export interface ServerContext {
   authenticate: Authenticate;
 }
 
+// A timer for each call costs more than all its other bookkeeping: setting and clearing it wakes the
+// event loop's own timer.
+const CHECK_EVERY_MS = 1_000;
+
 /** The calls in flight of one server. */
 export interface CallsInFlight {
   /** Ends all streams with SHUTTING_DOWN, and refuses calls that come from now on. */
   drain(): void;
   /** Ends the unary calls too. */
   abort(): void;
+  /** When all have ended. */
+  close(): void;
 }
 
 /**
@@ -43,6 +49,11 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
   const { db, appends, limits, logger, authenticate } = context;
   const calls = new Set<GrpcCall>();
   let draining = false;
+  const clock = setInterval(() => {
+    const now = performance.now();
+    for (const call of calls) call.abortIfDue(now);
+  }, CHECK_EVERY_MS);
+  clock.unref();
   const definition: Record<string, unknown> = {};
   const implementation: UntypedServiceImplementation = {};
 
@@ -85,6 +96,9 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
     },
     abort() {
       for (const call of calls) call.abort(shuttingDown());
+    },
+    close() {
+      clearInterval(clock);
     },
   };
 }

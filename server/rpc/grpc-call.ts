@@ -31,7 +31,7 @@ export class GrpcCall implements Call {
   principal: Principal = everyone;
   request: unknown;
   readonly #respond: sendUnaryData<unknown> | undefined;
-  #timer: NodeJS.Timeout | undefined;
+  #due: number;
   #response: unknown;
   #ended = false;
 
@@ -55,7 +55,7 @@ export class GrpcCall implements Call {
     });
     // grpc-js gives a deadline that has passed already one more turn.
     if (this.#isLate()) this.abort(tooLong());
-    this.#startTimer();
+    this.#due = this.startedMs + limits.callMs;
   }
 
   get isStream(): boolean {
@@ -80,6 +80,11 @@ export class GrpcCall implements Call {
     }
   }
 
+  /** Ends the call if it, or the page of its stream, has taken too long at this time. */
+  abortIfDue(nowMs: number): void {
+    if (nowMs >= this.#due) this.abort(tooLong());
+  }
+
   abort(reason: RpcError): void {
     this.cancellation.cancel(reason);
   }
@@ -93,9 +98,9 @@ export class GrpcCall implements Call {
       return;
     }
     for await (const page of answer) {
-      clearTimeout(this.#timer);
+      this.#due = Number.POSITIVE_INFINITY;
       await this.#send(page);
-      this.#startTimer();
+      this.#due = performance.now() + this.limits.callMs;
     }
   }
 
@@ -138,12 +143,6 @@ export class GrpcCall implements Call {
 
   #end(): void {
     this.#ended = true;
-    clearTimeout(this.#timer);
-  }
-
-  #startTimer(): void {
-    this.#timer = setTimeout(() => this.abort(tooLong()), this.limits.callMs);
-    this.#timer.unref();
   }
 
   #cancellation(): RpcError {

@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import type { Authenticate } from "../auth/tokens.js";
 import { fromPostgresError } from "../errors/postgres.js";
 import { RpcError } from "../errors/rpc-error.js";
+import { logInfo } from "../log.js";
 import type { Call } from "./call.js";
 import { type Decode, decodeRequest } from "./decode.js";
 import { FieldChecks } from "./field-checks.js";
@@ -75,7 +76,7 @@ export function log(logger: Logger): Interceptor {
         ...call.noted,
       };
       if (!failure) {
-        logger.info(line, "call");
+        logInfo(logger, line, "call");
         return;
       }
       // Who holds a lease is a text of the caller's own.
