@@ -118,6 +118,7 @@ async function batches(context: Context, samples: Samples, first: bigint, target
           requestId: "",
           expectedLastSeq: undefined,
           view,
+          fencingToken: 0n,
         }).finish(),
       ),
       callers: BATCH_CALLERS,
