@@ -6,7 +6,7 @@ import type { Logger } from "pino";
 import type { Authenticate } from "../auth/tokens.js";
 import { fromPostgresError } from "../errors/postgres.js";
 import { RpcError } from "../errors/rpc-error.js";
-import { logInfo } from "../log.js";
+import { infoWriter } from "../log.js";
 import type { Call } from "./call.js";
 import { type Decode, decodeRequest } from "./decode.js";
 import { FieldChecks } from "./field-checks.js";
@@ -62,6 +62,7 @@ export const callId: Interceptor = {
 
 /** Writes one line for each call that has ended. */
 export function log(logger: Logger): Interceptor {
+  const info = infoWriter(logger);
   return {
     after(call, failure) {
       const line = {
@@ -76,7 +77,7 @@ export function log(logger: Logger): Interceptor {
         ...call.noted,
       };
       if (!failure) {
-        logInfo(logger, line, "call");
+        info(line, "call");
         return;
       }
       // Who holds a lease is a text of the caller's own.

@@ -74,6 +74,11 @@ function logged(): { pid?: number; msg: string; method?: string; worker?: number
     .map((line) => JSON.parse(line) as { msg: string });
 }
 
+function whoLogged(rpc: string): Set<number | undefined> {
+  const calls = logged().filter(({ method }) => method === rpc);
+  return new Set(calls.map(({ pid }) => pid));
+}
+
 /** A file with one token, "secret". */
 async function writeTokens(): Promise<string> {
   const file = join(directory, "tokens.txt");
@@ -99,8 +104,8 @@ test("each serves on the one port, health and all, with its part of the pool", a
     const reads = Array.from({ length: 40 }, () => stubs.call("searchMessages", { query: "x" }));
     await Promise.all(reads);
   }
-  const appends = logged().filter(({ method }) => method === "AddMessage");
-  expect(new Set(appends.map(({ pid }) => pid))).toEqual(new Set(workers()));
+  await until("the calls are logged", () => whoLogged("AddMessage").size === WORKERS);
+  expect(whoLogged("AddMessage")).toEqual(new Set(workers()));
   expect(logged().find(({ msg }) => msg === "serving")?.pid).toBe(server.child.pid);
   expect(await poolActivity(database.url)).toHaveLength(7);
   expect(await server.end("SIGTERM")).toBe(0);
@@ -121,8 +126,7 @@ test("with TLS and tokens", async () => {
     await store.createSession("gpt-4");
     store.close();
   }
-  const creations = logged().filter(({ method }) => method === "CreateSession");
-  expect(new Set(creations.map(({ pid }) => pid)).size).toBe(WORKERS);
+  await until("each has served one", () => whoLogged("CreateSession").size === WORKERS);
 });
 
 test("one is killed under load, again and again: replaced, nothing lost, nothing twice", async () => {
