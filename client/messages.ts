@@ -10,11 +10,12 @@ import { int32OrZero, int64, int64OrZero, jsonObject, list, text, textOrEmpty } 
 import type {
   AddMessageOptions,
   AddMessagesOptions,
-  CallOptions,
+  GetMessageOptions,
   GetMessagesOptions,
   MessagePage,
   MessageRange,
 } from "./options.js";
+import { stateToWire } from "./state.js";
 import type { AgentMessage, NewMessage, NewUsage, Role } from "./types.js";
 
 const ROLE_NAMES: readonly AgentMessage["role"][] = [
@@ -50,6 +51,7 @@ export async function addMessage(
       conversationId: int64(id, "conversation_id"),
       message: toWire({ ...options, role, content: text(content, "message.content") }, "message"),
       expectedLastSeq: expected(options),
+      state: stateToWire(options.state),
     },
     options,
   );
@@ -71,6 +73,7 @@ export async function addMessages(
         toWire(message, `messages[${index}]`),
       ),
       expectedLastSeq: expected(options),
+      state: stateToWire(options.state),
     },
     options,
   );
@@ -81,11 +84,16 @@ export async function getMessage(
   connection: Connection,
   id: bigint | number,
   seq: bigint | number,
-  options: CallOptions,
+  options: GetMessageOptions,
 ): Promise<AgentMessage> {
   const { response } = await connection.unary(
     AgentStoreService.getMessage,
-    { conversationId: int64(id, "conversation_id"), seq: int64(seq, "seq") },
+    {
+      conversationId: int64(id, "conversation_id"),
+      seq: int64(seq, "seq"),
+      version: int64OrZero(options.version, "version"),
+      showDeleted: options.showDeleted === true,
+    },
     options,
   );
   return messageFromWire(answered(response.message));
@@ -132,6 +140,7 @@ export function rangeToWire(id: bigint | number, range: MessageRange): wire.Stre
     beforeSeq: int64OrZero(range.beforeSeq, "before_seq"),
     order,
     lastN: int64OrZero(range.lastN, "last_n"),
+    showDeleted: range.showDeleted === true,
   };
 }
 
@@ -148,7 +157,8 @@ export function messagesFromWire(messages: wire.AgentMessage[]): AgentMessage[] 
   return messages as (Omit<wire.AgentMessage, "role"> & { role: unknown })[] as AgentMessage[];
 }
 
-function toWire(message: NewMessage, field: string): wire.NewMessage {
+/** A message as it goes on the wire. `field` is its path in the request. */
+export function toWire(message: NewMessage, field: string): wire.NewMessage {
   const role = WIRE_ROLES.get(message.role);
   if (role === undefined) {
     throw InvalidFieldError.of(`${field}.role`, "must be system, user, assistant or tool");

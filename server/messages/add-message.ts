@@ -8,20 +8,22 @@ import { checkAppend, checkMessage } from "./check-message.js";
 
 export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
   validate(request, check, limits) {
-    checkAppend(request, check);
+    checkAppend(request, check, limits);
     if (request.message) checkMessage("message", request.message, check, limits);
     else check.fail("message", "is required");
   },
 
   async handle(request, context) {
-    const { messages, replayed } = await append(context, {
+    const { messages, stateEtag, replayed } = await append(context, "AddMessage", {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
+      by: context.principal.name,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessage", request),
       expectedLastSeq: request.expectedLastSeq,
       messages: [present(request.message)],
+      state: request.state,
     });
-    return { message: messages[0], replayed };
+    return { message: messages[0], stateEtag, replayed };
   },
 };

@@ -7,7 +7,7 @@ import { checkAppend, checkMessage } from "./check-message.js";
 
 export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
   validate(request, check, limits) {
-    checkAppend(request, check);
+    checkAppend(request, check, limits);
     const { messages } = request;
     if (messages.length < 1 || messages.length > limits.batchMessages) {
       check.fail("messages", `must be 1 to ${limits.batchMessages}, not ${messages.length}`);
@@ -19,13 +19,15 @@ export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
   },
 
   async handle(request, context) {
-    return await append(context, {
+    return await append(context, "AddMessages", {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
+      by: context.principal.name,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessages", request),
       expectedLastSeq: request.expectedLastSeq,
       messages: request.messages,
+      state: request.state,
     });
   },
 };

@@ -1,8 +1,10 @@
 // Writes a group of appends in one transaction: two round trips, one commit.
 import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
+import { recordAll } from "../audit/record.js";
 import type { Database, Statement } from "../db/database.js";
 import { findAnswers, keepAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
+import { findStateRevisions, putStates } from "../state/state.js";
 import type { Append } from "./append.js";
 import { type Advance, type Outcome, planAppends, USAGE } from "./append-plan.js";
 import { roleName, toStoredTexts } from "./message.js";
@@ -27,13 +29,16 @@ export function appendGroup(
 ): Promise<Outcome[]> {
   return db.transaction(async (transaction) => {
     const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
-    const [sessions, kept] = await Promise.all([
+    const changesState = appends.some(({ state }) => state !== undefined);
+    const [sessions, kept, stateRevisions] = await Promise.all([
       transaction.query(lock, [lock === sql.awaitSession ? ids[0] : ids]),
-      // In a statement after the lock's, so that it sees what the lock waited for.
+      // In statements after the lock's, so that they see what the lock waited for.
       findAnswers(transaction, appends),
+      changesState ? findStateRevisions(transaction, ids) : new Map<bigint, bigint>(),
     ]);
     const now = Date.now();
-    const { outcomes, advances, messages, answers } = planAppends(appends, sessions, kept, now);
+    const plan = planAppends(appends, sessions, kept, stateRevisions, now);
+    const { outcomes, advances, messages, writers, answers } = plan;
     if (messages.length === 0) return outcomes;
     const [, inserted] = await transaction.commitWith(() =>
       Promise.all([
@@ -41,8 +46,17 @@ export function appendGroup(
           ...toColumns(advances.map(advanceValues)),
           new Date(now),
         ]),
-        transaction.query(sql.insertMessages, toColumns(messages.map(messageValues))),
+        transaction.query(sql.insertMessages, [
+          ...toColumns(messages.map(messageValues)),
+          writers,
+          new Date(now),
+        ]),
         keepAnswers(transaction, answers, new Date(now)),
+        putStates(transaction, [...plan.states.values()], new Date(now)),
+        recordAll(
+          transaction,
+          appends.flatMap((write, n) => auditOf(write, outcomes[n])),
+        ),
       ]),
     );
     const placed = new Map(inserted.map((row) => [`${row.conversation_id}/${row.seq}`, row.id]));
@@ -51,6 +65,16 @@ export function appendGroup(
     }
     return outcomes;
   }, signal);
+}
+
+function auditOf(write: Append, outcome: Outcome | undefined) {
+  const { audit, conversationId, requestId, state } = write;
+  if (!audit || outcome?.kind !== "appended") return [];
+  const seq = outcome.messages.at(-1)?.seq;
+  const fields = state ? ["state"] : [];
+  return [
+    { actor: audit.actor, change: { rpc: audit.rpc, conversationId, seq, fields, requestId } },
+  ];
 }
 
 function toColumns(rows: unknown[][]): unknown[][] {

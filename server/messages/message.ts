@@ -48,6 +48,9 @@ export function toAgentMessage(row: MessageRow): AgentMessage {
             costMicros: row.cost_micros ?? 0n,
           },
     revision: row.revision,
+    editedAt: row.edited_at ?? undefined,
+    version: row.version,
+    deletedAt: row.deleted_at ?? undefined,
   };
   if (row.exact) {
     for (const [field, text] of Object.entries(AgentMessage.decode(row.exact))) {
@@ -63,7 +66,7 @@ export function placedMessage(
   place: { id: bigint; conversationId: bigint; seq: bigint; revision: bigint; now: number },
 ): AgentMessage {
   const { now, ...key } = place;
-  return { ...message, ...key, timestampMs: message.timestampMs ?? BigInt(now) };
+  return { ...message, ...key, timestampMs: message.timestampMs ?? BigInt(now), version: 1n };
 }
 
 /** What a message's row holds of its text: what Postgres takes, and the exact bytes if need be. */
@@ -87,7 +90,7 @@ export type StoredText = (typeof TEXT_FIELDS)[number];
  * there is one, the column has U+FFFD in its place, so that lengths agree and
  * search works, and the exact texts are kept beside it.
  */
-export function toStoredTexts(message: NewMessage): StoredTexts {
+export function toStoredTexts(message: Pick<AgentMessage, StoredText>): StoredTexts {
   const texts: StoredTexts = {
     content: message.content,
     name: message.name || null,

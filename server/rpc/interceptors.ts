@@ -9,7 +9,7 @@ import { RpcError } from "../errors/rpc-error.js";
 import type { Call } from "./call.js";
 import { type Decode, decodeRequest } from "./decode.js";
 import { FieldChecks } from "./field-checks.js";
-import type { StreamRpc, UnaryRpc } from "./method.js";
+import type { AnyRpc } from "./method.js";
 
 /** A step of the chain: does its part before and after the steps behind it. */
 export type Interceptor = (call: Call, next: () => Promise<void>) => Promise<void>;
@@ -47,7 +47,7 @@ export function log(logger: Logger): Interceptor {
       peer,
       code: status[code],
       duration_ms: Math.round((performance.now() - start) * 1000) / 1000,
-      request_bytes: call.requestBytes.length,
+      request_bytes: call.requestBytes,
       ...call.noted,
     });
     try {
@@ -114,16 +114,36 @@ export function principal(authenticate: Authenticate): Interceptor {
   };
 }
 
-/** Decodes the request and refuses one that is not valid. */
-export function validation(
-  rpc: UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>,
-  decode: Decode,
-): Interceptor {
+/** Lets operators pass alone. */
+export function operatorsOnly(service: string): Interceptor {
   return async (call, next) => {
-    call.request = decodeRequest(decode, `${call.method}Request`, call.requestBytes);
-    const check = new FieldChecks();
-    rpc.validate(call.request, check, call.limits);
-    check.throwIfAny();
+    if (!call.principal.admin) {
+      throw new RpcError(
+        "PERMISSION_DENIED",
+        "the call is an operator's: it takes a token that the server's token file marks with admin",
+        { metadata: { service } },
+      );
+    }
     await next();
   };
+}
+
+/** Decodes the request, or each of a stream as it comes, and refuses one that is not valid. */
+export function validation(rpc: AnyRpc, decode: Decode): Interceptor {
+  return async (call, next) => {
+    const read = (bytes: Buffer) => {
+      const request = decodeRequest(decode, `${call.method}Request`, bytes);
+      const check = new FieldChecks();
+      rpc.validate(request, check, call.limits);
+      check.throwIfAny();
+      return request;
+    };
+    const { rawRequests } = call;
+    call.request = Array.isArray(rawRequests) ? read(rawRequests[0]) : each(rawRequests, read);
+    await next();
+  };
+}
+
+async function* each<T, U>(items: AsyncIterable<T>, turn: (item: T) => U): AsyncGenerator<U> {
+  for await (const item of items) yield turn(item);
 }

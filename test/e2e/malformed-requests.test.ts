@@ -123,6 +123,13 @@ describe("random bytes", () => {
     "getMessage",
     "getMessages",
     "streamMessages",
+    "updateMessage",
+    "deleteMessage",
+    "revertMessage",
+    "listMessageVersions",
+    "createSnapshot",
+    "getSnapshot",
+    "restoreSnapshot",
     "searchMessages",
     "getSessionStats",
   ];
