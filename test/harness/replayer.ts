@@ -215,6 +215,10 @@ export class Replayer {
     await this.#check(name, request, (seen) => this.model.write(name, request, seen));
     const fork = sessions.length > before ? sessions.at(-1)!.session : undefined;
     if (fork?.parent) await this.#learnIds(fork.id);
+    // Nor the etag of a state that came with a fork or a roll-back, which a refusal names.
+    for (const { session, etag, deleted } of sessions) {
+      if (etag === undefined && !deleted) await this.#readState(session.id);
+    }
   }
 
   // The ids of a fork's messages: no answer but that of a read tells them.
