@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { projectRoot } from "../server/paths.js";
 import { measureAppends } from "./append.js";
+import { measureAudit } from "./audit.js";
+import { measureForks } from "./forks.js";
 import type { Context } from "./lib/context.js";
 import type { Figure } from "./lib/figures.js";
 import type { LoadJob, LoadResult } from "./lib/load-client.js";
@@ -13,7 +15,13 @@ import { startWorker } from "./lib/worker.js";
 import { measureLists } from "./lists.js";
 import { measureStreams } from "./stream.js";
 
-const GROUPS = { append: measureAppends, stream: measureStreams, lists: measureLists };
+const GROUPS = {
+  append: measureAppends,
+  stream: measureStreams,
+  lists: measureLists,
+  forks: measureForks,
+  audit: measureAudit,
+};
 
 const { values: options } = parseArgs({
   options: {

@@ -44,6 +44,11 @@ export function explain(error: AgentStoreError, address: string): CliError {
         `the server at ${address} does not accept the token`,
         "Set AGENTSTORE_TOKEN to a token that its operator has given out.",
       );
+    case "PERMISSION_DENIED":
+      return new CliError(
+        `the server at ${address} does not take the token for an operator's`,
+        "Set AGENTSTORE_TOKEN to a token that the server's token file marks with admin.",
+      );
     case "DATABASE_UNAVAILABLE":
     case "SHUTTING_DOWN":
     case "OVERLOADED":

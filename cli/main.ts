@@ -4,7 +4,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { projectRoot } from "../server/paths.js";
+import { auditCommand } from "./commands/audit.js";
 import { deleteCommand } from "./commands/delete.js";
+import { eraseCommand } from "./commands/erase.js";
+import { exportCommand } from "./commands/export.js";
+import { forkCommand } from "./commands/fork.js";
+import { historyCommand } from "./commands/history.js";
 import { importCommand } from "./commands/import.js";
 import { migrateCommand } from "./commands/migrate.js";
 import { repairCommand } from "./commands/repair.js";
@@ -12,7 +17,10 @@ import { searchCommand } from "./commands/search.js";
 import { serveCommand } from "./commands/serve.js";
 import { sessionsCommand } from "./commands/sessions.js";
 import { showCommand } from "./commands/show.js";
+import { snapshotsCommand } from "./commands/snapshots.js";
+import { stateCommand } from "./commands/state.js";
 import { statsCommand } from "./commands/stats.js";
+import { tagsCommand } from "./commands/tags.js";
 import { exitCodes, reportError } from "./errors.js";
 import { exitOnClosedPipe } from "./output.js";
 
@@ -20,12 +28,20 @@ const COMMANDS = [
   serveCommand,
   migrateCommand,
   importCommand,
+  exportCommand,
   sessionsCommand,
   showCommand,
+  historyCommand,
+  forkCommand,
+  snapshotsCommand,
   searchCommand,
   statsCommand,
   repairCommand,
+  stateCommand,
+  tagsCommand,
   deleteCommand,
+  eraseCommand,
+  auditCommand,
 ];
 
 function program(): Command {
@@ -51,7 +67,7 @@ Exit code: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
 \`agentstore COMMAND --help\` says more about each command.`,
     );
   for (const define of COMMANDS) root.addCommand(define());
-  for (const command of [root, ...root.commands]) {
+  for (const command of withSubcommands(root)) {
     command
       .exitOverride()
       .showHelpAfterError(`\`${commandLine(command)} --help\` shows what is possible.`);
@@ -59,8 +75,12 @@ Exit code: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
   return root;
 }
 
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
+}
+
 function commandLine(command: Command): string {
-  return command.parent ? `${command.parent.name()} ${command.name()}` : command.name();
+  return command.parent ? `${commandLine(command.parent)} ${command.name()}` : command.name();
 }
 
 function version(): string {

@@ -82,3 +82,14 @@ export function isModel(text: string): boolean {
     text !== "" && Array.from(text).length <= 256 && text.isWellFormed() && !text.includes("\0")
   );
 }
+
+/** Parses a snapshot's id. */
+export function snapshotId(text: string): bigint {
+  const id = /^\d{1,19}$/.test(text) ? BigInt(text) : 0n;
+  if (id < 1n || id > MAX_ID) {
+    throw new InvalidArgumentError(
+      "It must be a snapshot's id, a positive whole number; agentstore snapshots list shows them.",
+    );
+  }
+  return id;
+}

@@ -1,45 +1,81 @@
 // The client: one class with a method per call, each of which stands in the file of its topic.
 
+import * as audit from "./audit.js";
+import type {
+  AuditEvent,
+  AuditEventPage,
+  AuditVerification,
+  ListAuditEventsOptions,
+  VerifyAuditOptions,
+} from "./audit-types.js";
 import { Connection } from "./connection.js";
 import { settle } from "./connection-string.js";
 import * as context from "./context.js";
 import * as leases from "./leases.js";
 import * as messages from "./messages.js";
+import type { ErasureReceipt, ModelPolicy, ModelPolicyChanges } from "./operator-types.js";
 import type {
   AcquireLeaseOptions,
   AddMessageOptions,
   AddMessagesOptions,
   AgentStoreClientOptions,
   CallOptions,
+  ChangeOptions,
   CreateSessionOptions,
+  CreateSnapshotOptions,
   FencedOptions,
+  ForkSessionOptions,
+  GetMessageOptions,
   GetMessagesOptions,
   ListSessionsOptions,
+  ListTagsOptions,
   LoadContextOptions,
+  MessageChanges,
   MessagePage,
+  MessageVersionPage,
   MessageView,
+  PageOptions,
   RenewLeaseOptions,
   SearchMessagesOptions,
   SessionChanges,
   SessionPage,
+  SnapshotPage,
   StreamedPage,
   StreamMessagesOptions,
+  TagPage,
+  UpdateStateOptions,
   WriteOptions,
 } from "./options.js";
+import * as policies from "./policies.js";
 import { searchMessages } from "./search.js";
 import * as sessions from "./sessions.js";
+import * as snapshots from "./snapshots.js";
+import * as state from "./state.js";
 import { streamPages } from "./stream.js";
+import { exportSessions, importSessions } from "./transfer.js";
+import type {
+  ExportedPiece,
+  ExportFormat,
+  ExportSessionsOptions,
+  ImportSessionsOptions,
+  ImportSummary,
+} from "./transfer-types.js";
 import type {
   AgentMessage,
   AgentSession,
+  AgentState,
   Lease,
   MessageKeys,
+  MessageVersion,
   NewMessage,
   Role,
   SessionContext,
+  SessionSnapshot,
   SessionStats,
   SessionSummary,
+  TagCount,
 } from "./types.js";
+import * as versions from "./versions.js";
 
 /**
  * A client of one AgentStore server. Make one and share it: it holds one connection, over which
@@ -137,7 +173,7 @@ export class AgentStoreClient {
   }
 
   /**
-   * Returns one page of a model's sessions, by last activity, newest first.
+   * Returns one page of a model's sessions that a filter chooses, by last activity, newest first.
    *
    * @param modelId the model; empty for the sessions of all models
    * @throws InvalidPageTokenError
@@ -160,6 +196,44 @@ export class AgentStoreClient {
     options: ListSessionsOptions = {},
   ): AsyncGenerator<SessionSummary, void, undefined> {
     for await (const page of this.iterateSessionPages(modelId, options)) yield* page.sessions;
+  }
+
+  /** Returns one page of the tags that sessions have, with how many have each. */
+  async listTags(options: ListTagsOptions = {}): Promise<TagPage> {
+    return sessions.listTags(this.#connection, options);
+  }
+
+  /** Iterates over all tags, a page at a time; otherwise as `listTags`. */
+  async *iterateTags(options: ListTagsOptions = {}): AsyncGenerator<TagCount, void, undefined> {
+    for await (const page of sessions.iterateTagPages(this.#connection, options)) yield* page.tags;
+  }
+
+  /**
+   * Returns the JSON document that an agent keeps with a session; an empty `state` and `etag` while
+   * there is none.
+   *
+   * @throws SessionNotFoundError
+   */
+  async getState(id: bigint | number, options: CallOptions = {}): Promise<AgentState> {
+    return state.getState(this.#connection, id, options);
+  }
+
+  /**
+   * Replaces the JSON document that an agent keeps with a session. `addMessage` and `addMessages`
+   * can do so together with their messages.
+   *
+   * @param document JSON text, up to 4 MiB, kept byte for byte
+   * @returns the state after the change
+   * @throws SessionNotFoundError
+   * @throws EtagMismatchError when the state's etag is not `expectedEtag`
+   * @throws RequestIdReusedError
+   */
+  async updateState(
+    id: bigint | number,
+    document: string,
+    options: UpdateStateOptions = {},
+  ): Promise<AgentState> {
+    return state.updateState(this.#connection, id, document, options);
   }
 
   /**
@@ -189,6 +263,7 @@ export class AgentStoreClient {
    * @returns the message as it is stored; with the view `keys`, only what the server gave it
    * @throws SessionNotFoundError
    * @throws LastSeqMismatchError when the session's last_seq is not `expectedLastSeq`
+   * @throws EtagMismatchError when the state's etag is not `state.expectedEtag`
    * @throws MessageTooLargeError
    * @throws RequestIdReusedError
    */
@@ -226,6 +301,7 @@ export class AgentStoreClient {
    * @returns the messages as they are stored; with the view `keys`, only what the server gave them
    * @throws SessionNotFoundError
    * @throws LastSeqMismatchError when the session's last_seq is not `expectedLastSeq`
+   * @throws EtagMismatchError when the state's etag is not `state.expectedEtag`
    * @throws MessageTooLargeError
    * @throws RequestIdReusedError
    */
@@ -253,15 +329,17 @@ export class AgentStoreClient {
   }
 
   /**
-   * Returns one message.
+   * Returns one message, or one of its versions.
    *
    * @throws SessionNotFoundError
    * @throws MessageNotFoundError
+   * @throws MessageDeletedError unless `showDeleted`
+   * @throws VersionNotFoundError
    */
   async getMessage(
     id: bigint | number,
     seq: bigint | number,
-    options: CallOptions = {},
+    options: GetMessageOptions = {},
   ): Promise<AgentMessage> {
     return messages.getMessage(this.#connection, id, seq, options);
   }
@@ -315,6 +393,308 @@ export class AgentStoreClient {
     options: StreamMessagesOptions = {},
   ): AsyncGenerator<StreamedPage, void, undefined> {
     return streamPages(this.#connection, id, options);
+  }
+
+  /**
+   * Changes a message: the keys that are in `changes` and not undefined; `null` clears. The message
+   * keeps its seq and gets a new version; the one before stays in its history.
+   *
+   * @returns the message after the change
+   * @throws SessionNotFoundError
+   * @throws MessageNotFoundError
+   * @throws MessageDeletedError
+   * @throws RevisionMismatchError when the message's revision is not `expectedRevision`
+   * @throws MessageTooLargeError
+   * @throws RequestIdReusedError
+   */
+  async updateMessage(
+    id: bigint | number,
+    seq: bigint | number,
+    changes: MessageChanges,
+    options: ChangeOptions = {},
+  ): Promise<AgentMessage> {
+    return versions.updateMessage(this.#connection, id, seq, changes, options);
+  }
+
+  /**
+   * Deletes one message. It keeps its seq and its history; `undeleteMessage` brings it back.
+   *
+   * @returns the message as it was, with `deletedAt`
+   * @throws SessionNotFoundError
+   * @throws MessageNotFoundError
+   * @throws MessageDeletedError when it is deleted already
+   * @throws RevisionMismatchError when the message's revision is not `expectedRevision`
+   * @throws RequestIdReusedError
+   */
+  async deleteMessage(
+    id: bigint | number,
+    seq: bigint | number,
+    options: ChangeOptions = {},
+  ): Promise<AgentMessage> {
+    return versions.deleteMessage(this.#connection, id, seq, options);
+  }
+
+  /**
+   * Brings a deleted message back.
+   *
+   * @throws SessionNotFoundError
+   * @throws MessageNotFoundError
+   * @throws MessageNotDeletedError
+   * @throws RevisionMismatchError when the message's revision is not `expectedRevision`
+   * @throws RequestIdReusedError
+   */
+  async undeleteMessage(
+    id: bigint | number,
+    seq: bigint | number,
+    options: ChangeOptions = {},
+  ): Promise<AgentMessage> {
+    return versions.undeleteMessage(this.#connection, id, seq, options);
+  }
+
+  /**
+   * Makes a message again what one of its versions was, deleted or not. That is a new version.
+   *
+   * @returns the message after the change
+   * @throws SessionNotFoundError
+   * @throws MessageNotFoundError
+   * @throws VersionNotFoundError
+   * @throws RevisionMismatchError when the message's revision is not `expectedRevision`
+   * @throws RequestIdReusedError
+   */
+  async revertMessage(
+    id: bigint | number,
+    seq: bigint | number,
+    version: bigint | number,
+    options: ChangeOptions = {},
+  ): Promise<AgentMessage> {
+    return versions.revertMessage(this.#connection, id, seq, version, options);
+  }
+
+  /**
+   * Returns one page of a message's versions, newest first, also of a deleted message's.
+   *
+   * @throws SessionNotFoundError
+   * @throws MessageNotFoundError
+   * @throws InvalidPageTokenError
+   */
+  async listMessageVersions(
+    id: bigint | number,
+    seq: bigint | number,
+    options: PageOptions = {},
+  ): Promise<MessageVersionPage> {
+    return versions.listMessageVersions(this.#connection, id, seq, options);
+  }
+
+  /** Iterates over all versions of a message; otherwise as `listMessageVersions`. */
+  async *iterateMessageVersions(
+    id: bigint | number,
+    seq: bigint | number,
+    options: PageOptions = {},
+  ): AsyncGenerator<MessageVersion, void, undefined> {
+    const pages = versions.iterateMessageVersionPages(this.#connection, id, seq, options);
+    for await (const page of pages) yield* page.versions;
+  }
+
+  /**
+   * Makes a new session that begins with the messages of another, up to `atSeq`, and with what else
+   * was set of it; with all messages, also with its state. From then on each goes its own way.
+   *
+   * @returns the new session; its `parent` says where it comes from
+   * @throws SessionNotFoundError
+   * @throws MessageNotFoundError for an `atSeq` past the end
+   * @throws RequestIdReusedError
+   */
+  async forkSession(id: bigint | number, options: ForkSessionOptions = {}): Promise<AgentSession> {
+    return snapshots.forkSession(this.#connection, id, options);
+  }
+
+  /**
+   * Takes a snapshot of a session as it is now. A session has up to 100; beyond that, the oldest one
+   * that a policy took is dropped.
+   *
+   * @throws SessionNotFoundError
+   * @throws TooManySnapshotsError when all of them were taken by hand
+   * @throws RequestIdReusedError
+   */
+  async createSnapshot(
+    id: bigint | number,
+    options: CreateSnapshotOptions = {},
+  ): Promise<SessionSnapshot> {
+    return snapshots.createSnapshot(this.#connection, id, options);
+  }
+
+  /**
+   * Returns one page of a session's snapshots, newest first, without their states.
+   *
+   * @throws SessionNotFoundError
+   * @throws InvalidPageTokenError
+   */
+  async listSnapshots(id: bigint | number, options: PageOptions = {}): Promise<SnapshotPage> {
+    return snapshots.listSnapshots(this.#connection, id, options);
+  }
+
+  /** Iterates over all snapshots of a session; otherwise as `listSnapshots`. */
+  async *iterateSnapshots(
+    id: bigint | number,
+    options: PageOptions = {},
+  ): AsyncGenerator<SessionSnapshot, void, undefined> {
+    const pages = snapshots.iterateSnapshotPages(this.#connection, id, options);
+    for await (const page of pages) yield* page.snapshots;
+  }
+
+  /**
+   * Returns one snapshot, with the state that it holds.
+   *
+   * @throws SessionNotFoundError
+   * @throws SnapshotNotFoundError
+   */
+  async getSnapshot(
+    id: bigint | number,
+    snapshotId: bigint | number,
+    options: CallOptions = {},
+  ): Promise<SessionSnapshot> {
+    return snapshots.getSnapshot(this.#connection, id, snapshotId, options);
+  }
+
+  /**
+   * Goes back to a snapshot.
+   *
+   * @param mode `fork` makes a new session of it; `roll_back` makes the session itself what it was,
+   *   and keeps what is undone as versions
+   * @returns the new session, or the session after the roll-back
+   * @throws SessionNotFoundError
+   * @throws SnapshotNotFoundError
+   * @throws RevisionMismatchError when the session's revision is not `expectedRevision`
+   * @throws RequestIdReusedError
+   */
+  async restoreSnapshot(
+    id: bigint | number,
+    snapshotId: bigint | number,
+    mode: "fork" | "roll_back",
+    options: ChangeOptions = {},
+  ): Promise<AgentSession> {
+    return snapshots.restoreSnapshot(this.#connection, id, snapshotId, mode, options);
+  }
+
+  /**
+   * Removes a snapshot.
+   *
+   * @returns whether it was there
+   * @throws SessionNotFoundError
+   * @throws RequestIdReusedError
+   */
+  async deleteSnapshot(
+    id: bigint | number,
+    snapshotId: bigint | number,
+    options: WriteOptions = {},
+  ): Promise<boolean> {
+    return snapshots.deleteSnapshot(this.#connection, id, snapshotId, options);
+  }
+
+  /**
+   * Streams sessions out of the store, in the order of their ids, from one consistent snapshot. An
+   * export that breaks behind a whole session goes on by itself, with a snapshot of its own; one that
+   * breaks in the middle of a session throws: drop what came behind the last piece with a
+   * `resumeToken` and export again with that one.
+   *
+   * ```ts
+   * for await (const { bytes } of store.exportSessions("jsonl")) file.write(bytes);
+   * ```
+   *
+   * @throws SessionNotFoundError when one of `conversationIds` is not there
+   * @throws InvalidPageTokenError when the resume token is not this export's
+   * @throws OverloadedError when too many exports run
+   */
+  exportSessions(
+    format: ExportFormat,
+    options: ExportSessionsOptions = {},
+  ): AsyncGenerator<ExportedPiece, void, undefined> {
+    return exportSessions(this.#connection, format, options);
+  }
+
+  /**
+   * Brings sessions in that `exportSessions` wrote as `jsonl`: equal ones under new ids. Each is
+   * imported whole or not at all, and once for each import id: an import that broke is sent again
+   * from its beginning.
+   *
+   * @param importId names the import, 1 to 128 characters
+   * @param source the bytes, for example `createReadStream(file)`; up to 100,000 sessions
+   * @throws InvalidImportError which names the line
+   * @throws RequestIdReusedError when a session differs from the one that was imported under this id
+   */
+  async importSessions(
+    importId: string,
+    source: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    options: ImportSessionsOptions = {},
+  ): Promise<ImportSummary> {
+    return importSessions(this.#connection, importId, source, options);
+  }
+
+  /**
+   * Returns one page of the audit log: what was changed, by whom, from where and when. An operator's
+   * alone.
+   *
+   * @throws PermissionDeniedError
+   * @throws InvalidPageTokenError
+   */
+  async listAuditEvents(options: ListAuditEventsOptions = {}): Promise<AuditEventPage> {
+    return audit.listAuditEvents(this.#connection, options);
+  }
+
+  /** Iterates over the audit log, a page at a time; otherwise as `listAuditEvents`. */
+  async *iterateAuditEvents(
+    options: ListAuditEventsOptions = {},
+  ): AsyncGenerator<AuditEvent, void, undefined> {
+    const pages = audit.iterateAuditEventPages(this.#connection, options);
+    for await (const page of pages) yield* page.events;
+  }
+
+  /**
+   * Holds the audit log against its hashes and names the first event that was changed, removed, put
+   * in between or moved. Verified after an anchor that was kept elsewhere, it also shows a log that
+   * was written anew as a whole. An operator's alone.
+   *
+   * @throws PermissionDeniedError
+   */
+  async verifyAudit(options: VerifyAuditOptions = {}): Promise<AuditVerification> {
+    return audit.verifyAudit(this.#connection, options);
+  }
+
+  /**
+   * Returns what holds for all sessions of a model. An operator's alone.
+   *
+   * @throws PermissionDeniedError
+   */
+  async getModelPolicy(modelId: string, options: CallOptions = {}): Promise<ModelPolicy> {
+    return policies.getModelPolicy(this.#connection, modelId, options);
+  }
+
+  /**
+   * Changes what holds for all sessions of a model: the keys that are in `changes` and not
+   * undefined; `null` clears. An operator's alone.
+   *
+   * @returns the policy after the change
+   * @throws PermissionDeniedError
+   * @throws RequestIdReusedError
+   */
+  async updateModelPolicy(
+    modelId: string,
+    changes: ModelPolicyChanges,
+    options: WriteOptions = {},
+  ): Promise<ModelPolicy> {
+    return policies.updateModelPolicy(this.#connection, modelId, changes, options);
+  }
+
+  /**
+   * Removes all that belongs to one person, by the `ownerId` of the sessions, for good. Where there
+   * is very much, calls end with a `DeadlineExceededError`: the next one goes on from there. An
+   * operator's alone.
+   *
+   * @returns what was removed
+   * @throws PermissionDeniedError
+   */
+  async eraseOwner(ownerId: string, options: CallOptions = {}): Promise<ErasureReceipt> {
+    return policies.eraseOwner(this.#connection, ownerId, options);
   }
 
   /**

@@ -12,7 +12,7 @@ import type { WriteOptions } from "./options.js";
  */
 export async function write<
   Request extends { requestId: string },
-  Response extends { replayed: boolean },
+  Response extends { replayed: boolean; stateEtag?: string },
 >(
   connection: Connection,
   method: Method<Request, Response>,
@@ -29,7 +29,8 @@ export async function write<
     { ...request, requestId } as Request,
     options,
   );
-  options.onWritten?.({ requestId, replayed: response.replayed, attempts });
+  const { replayed, stateEtag } = response;
+  options.onWritten?.({ requestId, replayed, attempts, ...(stateEtag && { stateEtag }) });
   return response;
 }
 

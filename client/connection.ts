@@ -5,6 +5,7 @@ import {
   type ChannelOptions,
   Client,
   type ClientReadableStream,
+  type ClientWritableStream,
   credentials,
   Metadata,
 } from "@grpc/grpc-js";
@@ -32,6 +33,15 @@ export interface LogicalCall<Response> {
   readonly startedAt: number;
   /** The stack of the caller, for the errors of a call that has long returned to the event loop. */
   readonly caller: { stack?: string };
+}
+
+/** A client stream that is open. */
+export interface Upload<Response> {
+  /** Sends a request; returns, when there is room for the next one, whether it still makes sense. */
+  send(bytes: Buffer): Promise<boolean>;
+  end(): void;
+  cancel(): void;
+  response: Promise<Response>;
 }
 
 const MIB = 1024 * 1024;
@@ -204,6 +214,48 @@ export class Connection {
       this.#reached = true;
     });
     return stream;
+  }
+
+  /** Opens a client stream. Whoever sends it ends or cancels it. */
+  upload<Response>(call: LogicalCall<Response>, scope: CallScope): Upload<Response> {
+    let ended = false;
+    let wake = (): void => {};
+    let stream: ClientWritableStream<Buffer> | undefined;
+    const cancel = (): void => stream?.cancel();
+    const response = new Promise<Response>((resolve, reject) => {
+      stream = this.#client.makeClientStreamRequest<Buffer, Response>(
+        call.path,
+        asIs,
+        call.deserialize,
+        call.metadata,
+        { deadline: scope.deadline },
+        (failure, answer) => {
+          ended = true;
+          wake();
+          scope.signal.removeEventListener("abort", cancel);
+          if (failure !== null) reject(failure);
+          else resolve(answer as Response);
+        },
+      );
+      scope.signal.addEventListener("abort", cancel);
+    });
+    // Whoever sends may not have come to listen yet.
+    response.catch(() => {});
+    stream?.on("error", () => {});
+    return {
+      response,
+      async send(bytes) {
+        const open = stream;
+        if (ended || open === undefined) return false;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+          open.write(bytes, () => resolve());
+        });
+        return !ended;
+      },
+      end: () => stream?.end(),
+      cancel,
+    };
   }
 
   /** Turns what an attempt failed with into the error that the caller is to see. */

@@ -247,6 +247,121 @@ export class BudgetTooSmallError extends AgentStoreError {
   }
 }
 
+/**
+ * The session's state is not the expected one: someone else has written it. Read the state, decide
+ * anew, and write with the current etag. Never retried by itself.
+ */
+export class EtagMismatchError extends AgentStoreError {
+  static {
+    EtagMismatchError.prototype.name = "EtagMismatchError";
+  }
+
+  /** The session. */
+  get conversationId(): bigint | undefined {
+    return int64At(this, "conversation_id");
+  }
+
+  /** The etag of the present state; empty when there is none. */
+  get etag(): string | undefined {
+    return this.metadata["etag"];
+  }
+}
+
+/**
+ * The revision of a message, or of a session, is not the expected one: someone else has made a
+ * change. Read it again, decide anew, and repeat the change. Never retried by itself.
+ */
+export class RevisionMismatchError extends AgentStoreError {
+  static {
+    RevisionMismatchError.prototype.name = "RevisionMismatchError";
+  }
+
+  /** The session. */
+  get conversationId(): bigint | undefined {
+    return int64At(this, "conversation_id");
+  }
+
+  /** The message; undefined when it is the session's revision. */
+  get seq(): bigint | undefined {
+    return int64At(this, "seq");
+  }
+
+  /** The current revision. */
+  get revision(): bigint | undefined {
+    return int64At(this, "revision");
+  }
+
+  /** The revision that the write asked for. */
+  get expectedRevision(): bigint | undefined {
+    return int64At(this, "expected_revision");
+  }
+}
+
+/** The message is there, the version is not. */
+export class VersionNotFoundError extends AgentStoreError {
+  static {
+    VersionNotFoundError.prototype.name = "VersionNotFoundError";
+  }
+
+  /** The version that was asked for. */
+  get version(): bigint | undefined {
+    return int64At(this, "version");
+  }
+
+  /** The message's current version. */
+  get lastVersion(): bigint | undefined {
+    return int64At(this, "last_version");
+  }
+}
+
+/** The message was deleted: `undeleteMessage` brings it back, `showDeleted` reads it. */
+export class MessageDeletedError extends AgentStoreError {
+  static {
+    MessageDeletedError.prototype.name = "MessageDeletedError";
+  }
+
+  /** The session. */
+  get conversationId(): bigint | undefined {
+    return int64At(this, "conversation_id");
+  }
+
+  /** The message. */
+  get seq(): bigint | undefined {
+    return int64At(this, "seq");
+  }
+}
+
+/** The message that was to be brought back is not deleted. */
+export class MessageNotDeletedError extends AgentStoreError {
+  static {
+    MessageNotDeletedError.prototype.name = "MessageNotDeletedError";
+  }
+}
+
+/** The session is there, the snapshot is not, or it is another session's. */
+export class SnapshotNotFoundError extends AgentStoreError {
+  static {
+    SnapshotNotFoundError.prototype.name = "SnapshotNotFoundError";
+  }
+
+  /** The snapshot that was asked for. */
+  get snapshotId(): bigint | undefined {
+    return int64At(this, "snapshot_id");
+  }
+}
+
+/** The session has as many snapshots as it may have: remove some with `deleteSnapshot`. */
+export class TooManySnapshotsError extends AgentStoreError {
+  static {
+    TooManySnapshotsError.prototype.name = "TooManySnapshotsError";
+  }
+
+  /** How many a session may have. */
+  get limit(): bigint | undefined {
+    return int64At(this, "limit");
+  }
+}
+
 /** Postgres gave this write up in favour of another one, again and again. */
 export class WriteConflictError extends AgentStoreError {
   static {
@@ -277,6 +392,33 @@ export class SchemaConflictError extends AgentStoreError {
 export class UnauthenticatedError extends AgentStoreError {
   static {
     UnauthenticatedError.prototype.name = "UnauthenticatedError";
+  }
+}
+
+/** The call is an operator's: use a token that the server's token file marks with `admin`. */
+export class PermissionDeniedError extends AgentStoreError {
+  static {
+    PermissionDeniedError.prototype.name = "PermissionDeniedError";
+  }
+}
+
+/**
+ * A line of an import is not what an export writes, or the import ended in the middle of a session.
+ * Sessions before that line are imported whole.
+ */
+export class InvalidImportError extends AgentStoreError {
+  static {
+    InvalidImportError.prototype.name = "InvalidImportError";
+  }
+
+  /** The line, 1 for the first one. */
+  get line(): bigint | undefined {
+    return int64At(this, "line");
+  }
+
+  /** How many sessions of this import were imported before it. */
+  get sessions(): bigint | undefined {
+    return int64At(this, "sessions");
   }
 }
 

@@ -14,12 +14,13 @@ import { int32OrZero, int64, int64OrZero, jsonObject, list, text, textOrEmpty } 
 import type {
   AddMessageOptions,
   AddMessagesOptions,
-  CallOptions,
+  GetMessageOptions,
   GetMessagesOptions,
   MessagePage,
   MessageRange,
   MessageView,
 } from "./options.js";
+import { stateToWire } from "./state.js";
 import type { AgentMessage, MessageKeys, NewMessage, NewUsage, Role } from "./types.js";
 
 const ROLE_NAMES: readonly AgentMessage["role"][] = [
@@ -63,6 +64,7 @@ export async function addMessage(
       expectedLastSeq: expected(options),
       view,
       fencingToken: int64OrZero(options.fencingToken, "fencing_token"),
+      state: stateToWire(options.state),
     },
     options,
   );
@@ -88,6 +90,7 @@ export async function addMessages(
       expectedLastSeq: expected(options),
       view,
       fencingToken: int64OrZero(options.fencingToken, "fencing_token"),
+      state: stateToWire(options.state),
     },
     options,
   );
@@ -99,11 +102,16 @@ export async function getMessage(
   connection: Connection,
   id: bigint | number,
   seq: bigint | number,
-  options: CallOptions,
+  options: GetMessageOptions,
 ): Promise<AgentMessage> {
   const { response } = await connection.unary(
     AgentStoreService.getMessage,
-    { conversationId: int64(id, "conversation_id"), seq: int64(seq, "seq") },
+    {
+      conversationId: int64(id, "conversation_id"),
+      seq: int64(seq, "seq"),
+      version: int64OrZero(options.version, "version"),
+      showDeleted: options.showDeleted === true,
+    },
     options,
   );
   return messageFromWire(answered(response.message));
@@ -150,6 +158,7 @@ export function rangeToWire(id: bigint | number, range: MessageRange): wire.Stre
     beforeSeq: int64OrZero(range.beforeSeq, "before_seq"),
     order,
     lastN: int64OrZero(range.lastN, "last_n"),
+    showDeleted: range.showDeleted === true,
   };
 }
 
@@ -178,7 +187,8 @@ function keysOf(message: wire.AgentMessage): MessageKeys {
   return { id, conversationId, seq, timestampMs, revision };
 }
 
-function toWire(message: NewMessage, field: string): wire.NewMessage {
+/** A message as it goes on the wire. `field` is its path in the request. */
+export function toWire(message: NewMessage, field: string): wire.NewMessage {
   const role = WIRE_ROLES.get(message.role);
   if (role === undefined) {
     throw InvalidFieldError.of(`${field}.role`, "must be system, user, assistant or tool");

@@ -1,5 +1,14 @@
 // What the client and its calls accept, and the pages that they return.
-import type { AgentMessage, JsonObject, NewMessage, SessionSummary } from "./types.js";
+import type {
+  AgentMessage,
+  JsonObject,
+  MessageVersion,
+  NewMessage,
+  NewSnapshotPolicy,
+  SessionSnapshot,
+  SessionSummary,
+  TagCount,
+} from "./types.js";
 
 /** Options of a client. Each may be left out. */
 export interface AgentStoreClientOptions {
@@ -47,6 +56,8 @@ export interface WriteInfo {
   replayed: boolean;
   /** How often the call was sent, 1 or more. */
   attempts: number;
+  /** The etag of the state that an append wrote; absent when it wrote none. */
+  stateEtag?: string | undefined;
 }
 
 /** What every write accepts. */
@@ -87,10 +98,43 @@ export interface SessionChanges {
   metadata?: JsonObject | null | undefined;
   /** When the session may be removed. */
   expiresAt?: Date | null | undefined;
+  /** When snapshots are taken by themselves; cleared, the model's policy holds. */
+  snapshotPolicy?: NewSnapshotPolicy | null | undefined;
+}
+
+/** A stretch of time, in whole milliseconds. */
+export interface TimeRange {
+  /** Its beginning, included. Default: as early as can be. */
+  start?: Date | undefined;
+  /** Its end, excluded. Default: as late as can be. */
+  end?: Date | undefined;
+}
+
+/** Chooses sessions: those that meet everything that is given. */
+export interface SessionFilter {
+  /** Sessions that have all of these tags; up to 16. */
+  allTags?: readonly string[] | undefined;
+  /** Sessions that have at least one of these tags; up to 64. */
+  anyTags?: readonly string[] | undefined;
+  /** Sessions of this owner. */
+  ownerId?: string | undefined;
+  /**
+   * Sessions whose metadata contains this: an object contains one with some of its keys, an array
+   * one with some of its elements, anything else what equals it. Up to 16 KiB as JSON.
+   */
+  metadata?: JsonObject | undefined;
+  /** Sessions in this state. */
+  state?: "active" | "expired" | undefined;
+  /** Sessions that were created in this time. */
+  created?: TimeRange | undefined;
+  /** Sessions whose `lastMessageTime` lies in this time; those without messages have none. */
+  lastMessage?: TimeRange | undefined;
 }
 
 /** Which page of sessions to list. */
 export interface ListSessionsOptions extends CallOptions {
+  /** Which of the sessions to list. Default: all. */
+  filter?: SessionFilter | undefined;
   /** How many sessions a page has at the most: 1 to 1,000. Default: 100. */
   pageSize?: number | undefined;
   /** The `nextPageToken` of the page before; left out for the first page. */
@@ -142,8 +186,49 @@ export interface LoadContextOptions extends CallOptions {
   maxTokens?: bigint | number | undefined;
 }
 
+/** Which page of tags to list. */
+export interface ListTagsOptions extends CallOptions {
+  /** How many tags a page has at the most: 1 to 1,000. Default: 100. */
+  pageSize?: number | undefined;
+  /** The `nextPageToken` of the page before; left out for the first page. */
+  pageToken?: string | undefined;
+}
+
+/** A page of tags. */
+export interface TagPage {
+  /** By the tags' code points. */
+  tags: TagCount[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
+}
+
+/** A state that an append writes together with its messages. */
+export interface StateUpdate {
+  /** The whole document: JSON text, up to 4 MiB, kept byte for byte. */
+  state: string;
+  /**
+   * Appends and writes only if the state's etag is this, otherwise throws an `EtagMismatchError`;
+   * empty for a session that has no state yet.
+   */
+  expectedEtag?: string | undefined;
+}
+
+/** How to write a state. */
+export interface UpdateStateOptions extends WriteOptions {
+  /**
+   * Writes only if the state's etag is this, otherwise throws an `EtagMismatchError`; empty for a
+   * session that has no state yet.
+   */
+  expectedEtag?: string | undefined;
+}
+
 /** What every append accepts. */
 export interface AddMessagesOptions extends FencedOptions {
+  /**
+   * Writes the session's state, too: both are kept, or neither. `onWritten` hears its etag.
+   * Default: the state stays as it is.
+   */
+  state?: StateUpdate | undefined;
   /**
    * Appends only if the session's last_seq is this, otherwise throws a `LastSeqMismatchError`; 0
    * for a session that must be empty. An append whose answer was lost and that is then repeated
@@ -163,6 +248,14 @@ export interface AddMessageOptions
   extends AddMessagesOptions,
     Omit<NewMessage, "role" | "content"> {}
 
+/** Which version of a message to read. */
+export interface GetMessageOptions extends CallOptions {
+  /** The version. Default: the current one. */
+  version?: bigint | number | undefined;
+  /** Whether to return the message also while it is deleted. Default: false. */
+  showDeleted?: boolean | undefined;
+}
+
 /** Which messages to read, and in which direction. */
 export interface MessageRange {
   /** Only messages with a higher seq. Default: from the first one. */
@@ -173,6 +266,8 @@ export interface MessageRange {
   order?: "oldest_first" | "newest_first" | undefined;
   /** Only the newest so many messages of the range, in the order asked for. Default: all. */
   lastN?: bigint | number | undefined;
+  /** Whether deleted messages are returned, and count, too. Default: false. */
+  showDeleted?: boolean | undefined;
   /**
    * How many messages a page has at the most: 1 to 1,000. Default: 100. A page of large messages
    * ends early, at about 1 MiB.
@@ -213,6 +308,56 @@ export interface StreamedPage {
   messages: AgentMessage[];
   /** The seq of the page's last message: where a reader resumes. */
   lastSeq: bigint;
+}
+
+/** What to change of a message: a key that is there is changed, `null` clears it. */
+export type MessageChanges = {
+  [Key in keyof Omit<NewMessage, "role">]?: NewMessage[Key] | null;
+} & { role?: NewMessage["role"] | undefined };
+
+/** What every change to a message, and a roll-back, accepts. */
+export interface ChangeOptions extends WriteOptions {
+  /**
+   * Makes the change only if the `revision` of the message (of the session, for a roll-back) is
+   * this, otherwise throws a `RevisionMismatchError`.
+   */
+  expectedRevision?: bigint | number | undefined;
+}
+
+/** Which page of a list to read. */
+export interface PageOptions extends CallOptions {
+  /** How many entries a page has at the most: 1 to 1,000. Default: 100. */
+  pageSize?: number | undefined;
+  /** The `nextPageToken` of the page before; left out for the first page. */
+  pageToken?: string | undefined;
+}
+
+/** A page of a message's versions. */
+export interface MessageVersionPage {
+  /** Newest first. */
+  versions: MessageVersion[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
+}
+
+/** How to fork a session. */
+export interface ForkSessionOptions extends WriteOptions {
+  /** The last message that the fork has, from 0 for none. Default: all messages. */
+  atSeq?: bigint | number | undefined;
+}
+
+/** How to take a snapshot. */
+export interface CreateSnapshotOptions extends WriteOptions {
+  /** A name for people, up to 256 characters. */
+  name?: string | undefined;
+}
+
+/** A page of a session's snapshots. */
+export interface SnapshotPage {
+  /** Newest first, without their states. */
+  snapshots: SessionSnapshot[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
 }
 
 /** How to search. */

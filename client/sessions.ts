@@ -5,16 +5,34 @@ import type * as wire from "../gen/agentstore/v1/sessions.js";
 import { answered, paginate, write } from "./calls.js";
 import type { Connection } from "./connection.js";
 import { InvalidFieldError } from "./errors.js";
-import { date, int32OrZero, int64, jsonObject, list, text, textOrEmpty } from "./fields.js";
+import {
+  date,
+  int32OrZero,
+  int64,
+  int64OrZero,
+  jsonObject,
+  list,
+  text,
+  textOrEmpty,
+} from "./fields.js";
 import type {
   CallOptions,
   CreateSessionOptions,
   ListSessionsOptions,
+  ListTagsOptions,
   SessionChanges,
   SessionPage,
+  TagPage,
   WriteOptions,
 } from "./options.js";
-import type { AgentSession, SessionStats, SessionSummary, Usage } from "./types.js";
+import { filterToWire } from "./session-filter.js";
+import type {
+  AgentSession,
+  NewSnapshotPolicy,
+  SessionStats,
+  SessionSummary,
+  Usage,
+} from "./types.js";
 
 const STATES: readonly AgentSession["state"][] = ["unknown", "active", "expired"];
 const NO_USAGE: Readonly<Usage> = {
@@ -30,6 +48,7 @@ const MASK_PATHS = new Map<string, string>([
   ["tags", "tags"],
   ["metadata", "metadata"],
   ["expiresAt", "expires_at"],
+  ["snapshotPolicy", "snapshot_policy"],
 ]);
 
 export async function createSession(
@@ -76,6 +95,7 @@ export async function updateSession(
     ...EMPTY_SESSION,
     id: int64(id, "session.id"),
     ...sessionFields(changes, "session."),
+    snapshotPolicy: policyToWire(changes.snapshotPolicy ?? undefined),
   };
   const response = await write(
     connection,
@@ -97,6 +117,7 @@ export async function listSessions(
       modelId: text(modelId, "model_id"),
       pageSize: int32OrZero(options.pageSize, "page_size"),
       pageToken: textOrEmpty(options.pageToken, "page_token"),
+      filter: filterToWire(options.filter),
     },
     options,
   );
@@ -110,6 +131,25 @@ export function iterateSessionPages(
   options: ListSessionsOptions,
 ): AsyncGenerator<SessionPage, void, undefined> {
   return paginate(options, (page) => listSessions(connection, modelId, page));
+}
+
+export async function listTags(connection: Connection, options: ListTagsOptions): Promise<TagPage> {
+  const { response } = await connection.unary(
+    AgentStoreService.listTags,
+    {
+      pageSize: int32OrZero(options.pageSize, "page_size"),
+      pageToken: textOrEmpty(options.pageToken, "page_token"),
+    },
+    options,
+  );
+  return response;
+}
+
+export function iterateTagPages(
+  connection: Connection,
+  options: ListTagsOptions,
+): AsyncGenerator<TagPage, void, undefined> {
+  return paginate(options, (page) => listTags(connection, page));
 }
 
 export async function deleteSession(
@@ -167,7 +207,17 @@ function sessionFields(
   };
 }
 
-/** Makes the decoded session the public one. */
+function policyToWire(policy: NewSnapshotPolicy | undefined): wire.SnapshotPolicy | undefined {
+  const field = "session.snapshot_policy";
+  return (
+    policy && {
+      everyMessages: int64OrZero(policy.everyMessages, `${field}.every_messages`),
+      everyMinutes: int64OrZero(policy.everyMinutes, `${field}.every_minutes`),
+    }
+  );
+}
+
+/** Makes the decoded session the public one, in place. */
 export function sessionFromWire(session: wire.AgentSession): AgentSession {
   const known: Omit<wire.AgentSession, "state"> = session;
   return Object.assign(known, { state: STATES[session.state] ?? "unknown" }) as AgentSession;

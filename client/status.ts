@@ -16,6 +16,7 @@ const BY_REASON = new Map<string, ErrorClass>([
   ["SESSION_NOT_FOUND", errors.SessionNotFoundError],
   ["MESSAGE_NOT_FOUND", errors.MessageNotFoundError],
   ["LAST_SEQ_MISMATCH", errors.LastSeqMismatchError],
+  ["ETAG_MISMATCH", errors.EtagMismatchError],
   ["WRITE_CONFLICT", errors.WriteConflictError],
   ["LEASE_HELD", errors.LeaseHeldError],
   ["LEASE_LOST", errors.LeaseLostError],
@@ -23,6 +24,8 @@ const BY_REASON = new Map<string, ErrorClass>([
   ["MODEL_NOT_REGISTERED", errors.ModelNotRegisteredError],
   ["SCHEMA_CONFLICT", errors.SchemaConflictError],
   ["UNAUTHENTICATED", errors.UnauthenticatedError],
+  ["PERMISSION_DENIED", errors.PermissionDeniedError],
+  ["INVALID_IMPORT", errors.InvalidImportError],
   ["OVERLOADED", errors.OverloadedError],
   ["STORAGE_EXHAUSTED", errors.StorageExhaustedError],
   ["DATABASE_UNAVAILABLE", errors.UnavailableError],
@@ -30,6 +33,12 @@ const BY_REASON = new Map<string, ErrorClass>([
   ["DEADLINE_EXCEEDED", errors.DeadlineExceededError],
   ["CANCELLED", errors.CancelledError],
   ["INTERNAL", errors.InternalError],
+  ["REVISION_MISMATCH", errors.RevisionMismatchError],
+  ["VERSION_NOT_FOUND", errors.VersionNotFoundError],
+  ["MESSAGE_DELETED", errors.MessageDeletedError],
+  ["MESSAGE_NOT_DELETED", errors.MessageNotDeletedError],
+  ["SNAPSHOT_NOT_FOUND", errors.SnapshotNotFoundError],
+  ["TOO_MANY_SNAPSHOTS", errors.TooManySnapshotsError],
 ]);
 
 /** For statuses without a reason that this client knows, where the code alone says enough. */

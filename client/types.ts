@@ -86,6 +86,24 @@ export interface AgentMessage {
   usage?: Usage | undefined;
   /** The session's revision at which the message was last written. */
   revision: bigint;
+  /** When what the message says was last changed; absent when it never was. */
+  editedAt?: Date | undefined;
+  /** Raised by every change to the message: 1, 2, 3 … */
+  version: bigint;
+  /** When the message was deleted; absent when it is not. */
+  deletedAt?: Date | undefined;
+}
+
+/** A message as it was at some time. */
+export interface MessageVersion {
+  /** The message; its `version` and `revision` say which one it was, and since when. */
+  message: AgentMessage;
+  /** What made this version; `forked` is version 1 in a fork. */
+  change: "appended" | "updated" | "deleted" | "undeleted" | "reverted" | "forked" | "unknown";
+  /** Who made it; empty where that was not recorded. */
+  changedBy: string;
+  /** When it was made, by the server's clock; absent where that was not recorded. */
+  changedAt?: Date | undefined;
 }
 
 /** What the server gave a message that was appended. */
@@ -118,19 +136,87 @@ export interface AgentSession {
   lastSeq: bigint;
   /** When the session or its messages last changed, by the server's clock. */
   updatedAt: Date;
-  /** When the session may be removed; absent when it is to be kept. */
+  /** When the session is to be removed; absent when it is to be kept. */
   expiresAt?: Date | undefined;
+  /** Where the session was forked from; absent for one that began by itself. */
+  parent?: SessionParent | undefined;
+  /** When snapshots are taken by themselves; absent where the model's policy holds, if any. */
+  snapshotPolicy?: SnapshotPolicy | undefined;
+}
+
+/** Where a session was forked from. */
+export interface SessionParent {
+  /** The session that was forked. It may have been removed since. */
+  conversationId: bigint;
+  /** The last message that was taken over; 0 for none. */
+  seq: bigint;
+}
+
+/** When snapshots are taken by themselves. What is 0 makes none due; with both 0, none is taken. */
+export interface SnapshotPolicy {
+  /** One is due when so many messages have been appended since the last one; up to 1,000,000. */
+  everyMessages: bigint;
+  /** One is due when so many minutes have passed and the session is changed; up to 525,600. */
+  everyMinutes: bigint;
+}
+
+/** A policy as it is handed in: what is left out is zero. */
+export type NewSnapshotPolicy = { [Key in keyof SnapshotPolicy]?: bigint | number | undefined };
+
+/** A point of a session's life that can be gone back to. It is removed with its session. */
+export interface SessionSnapshot {
+  /** The snapshot's id, unique in the whole store. */
+  id: bigint;
+  /** The session. */
+  conversationId: bigint;
+  /** A name for people; empty when none was given. */
+  name: string;
+  /** True when a policy took it. */
+  byPolicy: boolean;
+  /** The session's revision at which it was taken. */
+  revision: bigint;
+  /** The session's last_seq at which it was taken. */
+  lastSeq: bigint;
+  /** How many messages the session had, without deleted ones. */
+  messageCount: bigint;
+  /** The session's state, as JSON text; absent when it had none, and but for `getSnapshot`. */
+  state?: string | undefined;
+  /** Who took it; `system` for a policy. */
+  createdBy: string;
+  /** When it was taken, by the server's clock. */
+  createdAt: Date;
 }
 
 /** A session with what a list of sessions shows of it. */
 export interface SessionSummary {
   session: AgentSession;
-  /** How many messages the session has. */
+  /** How many messages the session has, without deleted ones. */
   messageCount: bigint;
   /** The latest `timestampMs` of the session's messages; absent when it has none. */
   lastMessageTime?: Date | undefined;
-  /** The first 200 characters of the message with seq 1; absent when there are no messages. */
+  /** The first 200 characters of the first message that is not deleted; absent without one. */
   firstMessage?: string | undefined;
+}
+
+/** A tag with how often it is used. */
+export interface TagCount {
+  tag: string;
+  /** How many sessions have it. */
+  sessionCount: bigint;
+}
+
+/** The JSON document that an agent keeps with a session. */
+export interface AgentState {
+  /** The session. */
+  conversationId: bigint;
+  /** The document, byte for byte as it was given; empty while none was written. */
+  state: string;
+  /** Stands for this very write of it: pass it as `expectedEtag`. Empty while none was written. */
+  etag: string;
+  /** The session's revision at which it was written; 0 while none was. */
+  revision: bigint;
+  /** When it was written, by the server's clock; absent while none was. */
+  updatedAt?: Date | undefined;
 }
 
 /** The right to run a session until it expires or is released. */

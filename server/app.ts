@@ -2,24 +2,37 @@
 import { readFileSync } from "node:fs";
 import { logVerbosity, Server, ServerCredentials, setLogVerbosity } from "@grpc/grpc-js";
 import type { Logger } from "pino";
+import { listAuditEvents } from "./audit/list-audit-events.js";
+import { AuditSealer } from "./audit/sealer.js";
+import { verifyAudit } from "./audit/verify-audit.js";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
 import { limits, type ServeOptions } from "./config.js";
 import { loadContext } from "./context/load-context.js";
 import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
 import { type DatabaseTraits, inspectDatabase } from "./db/inspect.js";
+import { eraseOwner } from "./erasure/erase-owner.js";
+import { Sweeper } from "./expiry/sweeper.js";
+import { forkSession } from "./forks/fork-session.js";
 import { acquireLease } from "./leases/acquire-lease.js";
 import { releaseLease } from "./leases/release-lease.js";
 import { renewLease } from "./leases/renew-lease.js";
 import { addMessage } from "./messages/add-message.js";
 import { addMessages } from "./messages/add-messages.js";
 import { AppendQueue } from "./messages/append-queue.js";
+import { deleteMessage } from "./messages/delete-message.js";
 import { getMessage } from "./messages/get-message.js";
 import { getMessages } from "./messages/get-messages.js";
+import { listMessageVersions } from "./messages/list-message-versions.js";
+import { revertMessage } from "./messages/revert-message.js";
 import { streamMessages } from "./messages/stream-messages.js";
-import { addAgentStore } from "./rpc/adapter.js";
+import { undeleteMessage } from "./messages/undelete-message.js";
+import { updateMessage } from "./messages/update-message.js";
+import { getModelPolicy } from "./policies/get-model-policy.js";
+import { updateModelPolicy } from "./policies/update-model-policy.js";
+import { addServices } from "./rpc/adapter.js";
 import { addHealth } from "./rpc/health.js";
-import type { Rpcs } from "./rpc/method.js";
+import type { AdminRpcs, Rpcs } from "./rpc/method.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
 import { searchMessages } from "./search/search-messages.js";
@@ -28,22 +41,48 @@ import { deleteSession } from "./sessions/delete-session.js";
 import { getSession } from "./sessions/get-session.js";
 import { getSessionStats } from "./sessions/get-session-stats.js";
 import { listSessions } from "./sessions/list-sessions.js";
+import { listTags } from "./sessions/list-tags.js";
 import { updateSession } from "./sessions/update-session.js";
+import { createSnapshot } from "./snapshots/create-snapshot.js";
+import { deleteSnapshot } from "./snapshots/delete-snapshot.js";
+import { getSnapshot } from "./snapshots/get-snapshot.js";
+import { listSnapshots } from "./snapshots/list-snapshots.js";
+import { PolicySnapshots } from "./snapshots/policy-snapshots.js";
+import { restoreSnapshot } from "./snapshots/restore-snapshot.js";
+import { getState } from "./state/get-state.js";
+import { updateState } from "./state/update-state.js";
+import { exportSessions } from "./transfer/export-sessions.js";
+import { importSessions } from "./transfer/import-sessions.js";
 
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
+
+/** For the sealer, the sweeper and the snapshots of policies. */
+const BACKGROUND_CONNECTIONS = 2;
 
 const rpcs: Rpcs = {
   createSession,
   getSession,
   updateSession,
   listSessions,
+  listTags,
   deleteSession,
   addMessage,
   addMessages,
   getMessage,
   getMessages,
   streamMessages,
+  updateMessage,
+  deleteMessage,
+  undeleteMessage,
+  revertMessage,
+  listMessageVersions,
+  forkSession,
+  createSnapshot,
+  listSnapshots,
+  getSnapshot,
+  restoreSnapshot,
+  deleteSnapshot,
   searchMessages,
   getSessionStats,
   acquireLease,
@@ -51,12 +90,33 @@ const rpcs: Rpcs = {
   releaseLease,
   loadContext,
   repairSession,
+  exportSessions,
+  importSessions,
+  getState,
+  updateState,
+};
+
+const adminRpcs: AdminRpcs = {
+  listAuditEvents,
+  verifyAudit,
+  getModelPolicy,
+  updateModelPolicy,
+  eraseOwner,
 };
 
 /** What an app needs of the options. */
 export type AppOptions = Pick<
   ServeOptions,
-  "host" | "port" | "tlsCert" | "tlsKey" | "tokensFile" | "poolSize" | "maxMessageBytes" | "graceMs"
+  | "host"
+  | "port"
+  | "tlsCert"
+  | "tlsKey"
+  | "tokensFile"
+  | "poolSize"
+  | "maxMessageBytes"
+  | "auditAppends"
+  | "graceMs"
+  | "sweepMs"
 >;
 
 /** A serving app. */
@@ -86,10 +146,16 @@ export async function startApp(
   setLogVerbosity(logVerbosity.NONE);
   const authenticate = options.tokensFile ? withTokens(options.tokensFile) : withoutAuthentication;
   const credentials = serverCredentials(options);
-  const db = new Database(databaseUrl, {
-    poolSize: options.poolSize,
-    onIdleError: (error) => logger.warn({ err: error }, "an idle database connection broke"),
+  const connecting = {
+    onIdleError: (error: Error) => logger.warn({ err: error }, "an idle database connection broke"),
     ...(known ?? (await inspectDatabase(databaseUrl, logger))),
+  };
+  const db = new Database(databaseUrl, { ...connecting, poolSize: options.poolSize });
+  // What the server does by itself takes no connection, and no place in the queue, from callers.
+  const background = new Database(databaseUrl, {
+    ...connecting,
+    poolSize: BACKGROUND_CONNECTIONS,
+    name: "agentstore background",
   });
   const server = new Server({
     interceptors: [oneMessage],
@@ -102,13 +168,22 @@ export async function startApp(
     "grpc.enable_channelz": 0,
     "grpc.max_concurrent_streams": limits.waitingCalls,
   });
-  const calls = addAgentStore(server, rpcs, {
-    db,
-    appends: new AppendQueue(db),
-    limits: { ...limits, messageBytes: options.maxMessageBytes },
-    logger,
-    authenticate,
-  });
+  const audit = new AuditSealer(background, logger);
+  const snapshots = new PolicySnapshots(background, logger);
+  const calls = addServices(
+    server,
+    { store: rpcs, admin: adminRpcs },
+    {
+      db,
+      appends: new AppendQueue(db, options.auditAppends),
+      audit,
+      snapshots,
+      limits: { ...limits, messageBytes: options.maxMessageBytes },
+      logger,
+      authenticate,
+    },
+  );
+  const sweeper = new Sweeper(background, logger, options.sweepMs);
   const health = addHealth(server, databaseUrl, logger);
   addReflection(server);
   const shutDown = async () => {
@@ -125,10 +200,15 @@ export async function startApp(
     clearTimeout(grace);
     clearTimeout(lastWord);
     calls.close();
-    await db.close();
+    await sweeper.stop();
+    await snapshots.stop();
+    await audit.stop();
+    await Promise.all([db.close(), background.close()]);
   };
   try {
     const port = await bind(server, options.host, options.port, credentials);
+    audit.start();
+    sweeper.start();
     return { address: join(options.host, port), shutDown };
   } catch (error) {
     await shutDown();

@@ -25,8 +25,12 @@ export interface ServeOptions {
   poolSize: number;
   /** Largest encoded NewMessage, in bytes. */
   maxMessageBytes: number;
+  /** Whether the audit log records appends too, which their own rows tell of anyway. */
+  auditAppends?: boolean | undefined;
   /** How long calls in flight may take to finish at shutdown, in milliseconds. */
   graceMs: number;
+  /** How often what has expired is removed, about, in milliseconds; 0 for never. */
+  sweepMs: number;
   /** pino's level. */
   logLevel: string;
 }
@@ -49,7 +53,30 @@ export const limits = {
   titleCharacters: 1_000,
   tags: 64,
   tagCharacters: 128,
+  filterAllTags: 16,
+  filterMetadataBytes: 16 * 1024,
   toolCalls: 1_000,
+  /** Snapshots that a session may have. */
+  snapshots: 100,
+  snapshotNameCharacters: 256,
+  /** How long a server may not know of the first policy of snapshots that another one has set. */
+  snapshotPoliciesMs: 10_000,
+  snapshotEveryMessages: 1_000_000n,
+  snapshotEveryMinutes: 525_600n,
+  /** How long the retention of a model's sessions may be. */
+  retentionLeastMs: 60_000n,
+  retentionMostMs: 36_500n * 86_400_000n,
+  /** Sessions and forks that an erasure looks up at a time. */
+  eraseBatch: 100,
+  /** Sessions that a sweep looks up at a time. */
+  sweepBatch: 100,
+  /** How long an answer is kept for a repeat of its request. */
+  keptAnswersMs: 7 * 86_400_000,
+  /** Old answers that are forgotten in one statement. */
+  answersBatch: 1_000,
+  /** Largest state of a session. */
+  stateBytes: 4 * 1024 * 1024,
+  etagCharacters: 128,
   requestIdCharacters: 128,
   queryCharacters: 10_000,
   firstMessageCharacters: 200,
@@ -75,4 +102,26 @@ export const limits = {
   rememberedSessions: 10_000,
   /** How long a call waits for a database connection. */
   acquireMs: 5_000,
+  /** How often the audit log's new events are given their places. */
+  auditSealMs: 1_000,
+  /** Events that get their places in one transaction. */
+  auditBatch: 1_000,
+  /** Events that are looked through for the tenants that have some. */
+  auditInboxSample: 10_000,
+  /** Events that one VerifyAudit checks: some seconds' worth. */
+  auditVerifyEvents: 100_000,
+  /** Sessions that an export may name one by one. */
+  exportIds: 1_000,
+  /** A piece of an export ends when it passes so many UTF-16 units. */
+  exportChunkCharacters: 256 * 1024,
+  /** Longest time that an export may hold its snapshot. */
+  exportMs: 3_600_000,
+  /** Largest piece of an import. */
+  importChunkBytes: 4 * 1024 * 1024,
+  /** Longest line of an import: the largest message, with every character escaped. */
+  importLineBytes: 32 * 1024 * 1024,
+  /** Sessions that one import may hold: their ids fit into an answer. */
+  importSessions: 100_000,
+  /** What an import holds of a session before it writes that. */
+  importBatchBytes: 4 * 1024 * 1024,
 } as const;

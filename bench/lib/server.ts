@@ -30,9 +30,13 @@ export interface BenchStore extends BenchServer {
   directory: string;
 }
 
-/** Starts a server over a database that is there. Its log goes to `logFile`. */
-export function startServer(databaseUrl: string, logFile: string): Promise<BenchServer> {
-  return spawnServe(["--database-url", databaseUrl], logFile);
+/** Starts a server over a database that is there. Its log goes to `logFile`; args are flags. */
+export function startServer(
+  databaseUrl: string,
+  logFile: string,
+  ...args: string[]
+): Promise<BenchServer> {
+  return spawnServe(["--database-url", databaseUrl, ...args], logFile);
 }
 
 /**

@@ -1,7 +1,6 @@
 // `agentstore delete`: removes sessions for good.
-import { createInterface } from "node:readline/promises";
 import { Command } from "commander";
-import { CliError, UsageError } from "../errors.js";
+import { confirm } from "../confirm.js";
 import { type PrintOptions, sessionIds, withJsonOption, withStoreOptions } from "../options.js";
 import { write, writeJson } from "../output.js";
 
@@ -35,7 +34,7 @@ Environment:
 
 async function deleteSessions(ids: bigint[], flags: DeleteFlags): Promise<void> {
   const unique = [...new Set(ids)];
-  if (!flags.yes) await confirm(unique);
+  if (!flags.yes) await confirm(question(unique));
   const { withStore } = await import("../connect.js");
   await withStore(flags, async (store) => {
     for (const id of unique) {
@@ -46,19 +45,7 @@ async function deleteSessions(ids: bigint[], flags: DeleteFlags): Promise<void> 
   });
 }
 
-async function confirm(ids: readonly bigint[]): Promise<void> {
-  if (!process.stdin.isTTY || !process.stderr.isTTY) {
-    throw new UsageError("there is no terminal to ask on", "Add --yes to delete without asking.");
-  }
+function question(ids: readonly bigint[]): string {
   const what = ids.length === 1 ? `session ${ids[0]}` : `${ids.length} sessions`;
-  const terminal = createInterface({ input: process.stdin, output: process.stderr });
-  try {
-    const answer = await terminal.question(`Delete ${what} and all messages for good? [y/N] `);
-    if (!/^y(es)?$/i.test(answer.trim())) throw new CliError("nothing was deleted");
-  } catch (error) {
-    if ((error as Error).name !== "AbortError") throw error;
-    throw new CliError("nothing was deleted");
-  } finally {
-    terminal.close();
-  }
+  return `Delete ${what} and all messages for good?`;
 }

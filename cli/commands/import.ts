@@ -1,39 +1,67 @@
-// `agentstore import`: brings conversations in from JSONL files.
-import { Command } from "commander";
-import { CliError, exitCodes } from "../errors.js";
+// `agentstore import`: brings sessions in from exports, and conversations from JSONL files.
+import { Command, Option } from "commander";
+import type { AgentStoreClient, ImportedSession } from "../../client/index.js";
+import { CliError, exitCodes, UsageError } from "../errors.js";
+import type { ExportFileEvents } from "../import/export-file.js";
 import type { Input } from "../import/input.js";
 import type { Progress } from "../import/progress.js";
 import type { ImportEvents, LineReport } from "../import/run.js";
-import { modelName, type StoreOptions, withJsonOption, withStoreOptions } from "../options.js";
+import type { Form, SniffedInput } from "../import/sniff.js";
+import {
+  modelName,
+  required,
+  type StoreOptions,
+  withJsonOption,
+  withStoreOptions,
+} from "../options.js";
 import { write, writeJson } from "../output.js";
 
 interface ImportFlags extends StoreOptions {
   json?: boolean;
   model?: string;
+  format: Form | "auto";
+  importId?: string;
 }
 
 /** Defines the command. */
 export function importCommand(): Command {
   const command = new Command("import")
-    .summary("bring conversations in from JSONL files")
+    .summary("bring exported sessions, or conversations from JSONL files, in")
     .description(
-      "Imports conversations from JSONL files, one JSON document a line, and keeps every field. " +
+      "Imports what agentstore export has written, as it was, or conversations from JSONL files, " +
+        "one JSON document a line, and keeps every field. " +
         "Running the same import again writes only what is missing: after an interruption it goes " +
-        "on where it was. A line that cannot be imported is named on stderr and passed over.",
+        "on where it was. A conversation that cannot be imported is named on stderr and passed over; " +
+        "an export ends at the first line that is wrong.",
     )
     .argument("<file...>", "JSONL files in UTF-8; - for stdin")
     .option(
       "--model <model>",
-      'the model of all sessions (default: the line\'s "model", else "imported")',
+      'the model of all conversations (default: the line\'s "model", else "imported")',
       modelName,
+    )
+    .addOption(
+      new Option(
+        "--format <format>",
+        "auto: told apart by the first line (default); agentstore: an export; conversations: any of " +
+          "the forms below",
+      )
+        .choices(["auto", "agentstore", "conversations"])
+        .default("auto", "auto"),
+    )
+    .option(
+      "--import-id <id>",
+      "names the import of an export: the same id imports each session once (default: one that " +
+        "follows from the export)",
+      required,
     );
   return withStoreOptions(
-    withJsonOption(command, "a JSON line for each conversation and a summary"),
+    withJsonOption(command, "a JSON line for each session or conversation and a summary"),
   )
     .addHelpText(
       "after",
       `
-Each line may have another one of these forms:
+Each line of conversations may have another one of these forms:
   {"messages": [{"role": "user", "content": "Hi"}, …], …}      OpenAI chat messages
   [{"role": "user", "content": "Hi"}, …]                       the bare array of them
   {"conversations": [{"from": "human", "value": "Hi"}, …], …}  ShareGPT, with calls
@@ -44,13 +72,14 @@ session's metadata, under "source". Half a surrogate pair (\\ud800), which UTF-8
 cannot express, stays exact in the message's payload and is U+FFFD elsewhere.
 
 Examples:
+  agentstore import sessions.jsonl
   agentstore import conversations.jsonl
   agentstore import runs/*.jsonl --model gpt-4
   zcat archive.jsonl.gz | agentstore import - --json
 
 Exit code:
   0  all lines are in the store
-  1  some lines are bad, or the server failed
+  1  some lines are wrong, or the server failed
   2  wrong usage
   130  interrupted
 
@@ -63,10 +92,9 @@ Environment:
 
 async function importFiles(paths: string[], flags: ImportFlags): Promise<void> {
   const { openInputs } = await import("../import/input.js");
-  const inputs = await openInputs(paths);
-  const [{ withStore }, { runImport }, { showProgress }] = await Promise.all([
+  const opened = await openInputs(paths);
+  const [{ withStore }, { showProgress }] = await Promise.all([
     import("../connect.js"),
-    import("../import/run.js"),
     import("../import/progress.js"),
   ]);
   const interruption = new AbortController();
@@ -74,13 +102,17 @@ async function importFiles(paths: string[], flags: ImportFlags): Promise<void> {
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => interruption.abort(signal));
   }
+  const sniffed = await tellApart(opened, flags, interruption.signal);
+  const inputs = sniffed.map(({ input }) => input);
   const progress = showProgress(inputs);
   const tally = new Tally(inputs, flags.json ?? false, progress);
   let failure: unknown;
   try {
-    await withStore(flags, (store) =>
-      runImport(store, inputs, { model: flags.model, signal: interruption.signal }, tally),
-    );
+    await withStore(flags, async (store) => {
+      for (const run of runs(sniffed)) {
+        await importRun(store, run, flags, interruption.signal, tally);
+      }
+    });
   } catch (error) {
     failure = error;
   } finally {
@@ -91,6 +123,61 @@ async function importFiles(paths: string[], flags: ImportFlags): Promise<void> {
     throw stopped(failure, interruption.signal, paths.includes("-"));
   }
   if (tally.bad > 0) process.exitCode = exitCodes.failed;
+}
+
+async function tellApart(
+  inputs: Input[],
+  { format, model, importId }: ImportFlags,
+  signal: AbortSignal,
+): Promise<SniffedInput[]> {
+  const { sniff } = await import("../import/sniff.js");
+  const told: SniffedInput[] = [];
+  for (const input of inputs) {
+    told.push(format === "auto" ? await sniff(input, signal) : { input, form: format });
+  }
+  for (const { input, form } of told) {
+    if (form === "agentstore" && model !== undefined) {
+      throw new UsageError(`${input.name} is an export, whose sessions have models`, "No --model.");
+    }
+    if (form === "conversations" && importId !== undefined) {
+      throw new UsageError(`${input.name} is no export`, "--import-id is for exports alone.");
+    }
+  }
+  return told;
+}
+
+/** Inputs of one form that follow on each other. */
+interface Run {
+  form: Form;
+  inputs: Input[];
+}
+
+function runs(sniffed: SniffedInput[]): Run[] {
+  const found: Run[] = [];
+  for (const { input, form } of sniffed) {
+    const last = found.at(-1);
+    if (last?.form === form) last.inputs.push(input);
+    else found.push({ form, inputs: [input] });
+  }
+  return found;
+}
+
+async function importRun(
+  store: AgentStoreClient,
+  { form, inputs }: Run,
+  { model, importId }: ImportFlags,
+  signal: AbortSignal,
+  tally: Tally,
+): Promise<void> {
+  if (form === "conversations") {
+    const { runImport } = await import("../import/run.js");
+    await runImport(store, inputs, { model, signal }, tally);
+    return;
+  }
+  const { importExportFile } = await import("../import/export-file.js");
+  for (const input of inputs) {
+    await importExportFile(store, input, importId, signal, tally.ofExport(input));
+  }
 }
 
 /** What a person reads when an import ended before its time. */
@@ -137,6 +224,22 @@ class Tally implements ImportEvents {
       this.#progress.note(`${place}: warning: ${warning}`);
     }
     if (this.#json) await writeJson({ ...report, status: jsonStatus(report.status) });
+  }
+
+  /** Takes what comes of an input that is an export. */
+  ofExport(input: Input): ExportFileEvents {
+    return {
+      sessions: async (sessions: ImportedSession[], messages: bigint, bytes: number) => {
+        this.#messages += Number(messages);
+        for (const { replayed, sourceConversationId, conversationId } of sessions) {
+          const status = replayed ? "already there" : "imported";
+          this.#counts[status] += 1;
+          const report = { status: jsonStatus(status), sourceConversationId, conversationId };
+          if (this.#json) await writeJson({ file: input.name, ...report });
+        }
+        this.progress(input, bytes);
+      },
+    };
   }
 
   progress(input: Input, bytes: number): void {

@@ -15,7 +15,9 @@ interface ServeFlags extends DatabaseFlags {
   workers: number;
   poolSize: number;
   maxMessageBytes: number;
+  auditAppends?: boolean;
   graceSeconds: number;
+  sweepSeconds: number;
   logLevel: string;
 }
 
@@ -45,7 +47,7 @@ export function serveCommand(): Command {
     .addOption(
       new Option(
         "--tokens <file>",
-        "file of accepted tokens, lines of TENANT PRINCIPAL SHA256; turns authentication on",
+        "file of accepted tokens, lines of TENANT PRINCIPAL SHA256 [admin]; turns authentication on",
       )
         .env("AGENTSTORE_TOKENS_FILE")
         .argParser(required),
@@ -59,11 +61,18 @@ export function serveCommand(): Command {
       integer(KIB, 64 * MIB),
       4 * MIB,
     )
+    .option("--audit-appends", "record appends in the audit log too; a second write for each")
     .option(
       "--grace-seconds <number>",
       "how long calls may take to finish when the server stops, 0 to 3600",
       integer(0, 3600),
       10,
+    )
+    .option(
+      "--sweep-seconds <number>",
+      "how often to remove what has expired, 0 to 86400; 0 leaves that to other servers",
+      integer(0, 86_400),
+      60,
     )
     .addOption(
       new Option("--log-level <level>", "what to log, as JSON on stderr")
@@ -105,7 +114,9 @@ Environment:
         workers: flags.workers,
         poolSize: flags.poolSize,
         maxMessageBytes: flags.maxMessageBytes,
+        auditAppends: flags.auditAppends ?? false,
         graceMs: flags.graceSeconds * 1000,
+        sweepMs: flags.sweepSeconds * 1000,
         logLevel: flags.logLevel,
       });
     });

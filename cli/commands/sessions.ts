@@ -1,11 +1,12 @@
 // `agentstore sessions`: lists sessions by last activity.
 import { Command } from "commander";
 import type { SessionSummary } from "../../client/index.js";
+import { type FilterFlags, filterOf, withFilterOptions } from "../filter-options.js";
 import { integer, type PrintOptions, withJsonOption, withStoreOptions } from "../options.js";
 import { table, terminalWidth, write, writeJson } from "../output.js";
 import { formatTime } from "../show/text.js";
 
-interface SessionsFlags extends PrintOptions {
+interface SessionsFlags extends PrintOptions, FilterFlags {
   model?: string;
   limit: number;
 }
@@ -17,13 +18,16 @@ export function sessionsCommand(): Command {
     .description("Lists sessions by last activity, newest first; those without messages last.")
     .option("--model <model>", "only the sessions of this model")
     .option("--limit <number>", "how many to list at the most", integer(1, 1_000_000), 50);
-  return withStoreOptions(withJsonOption(command, "a JSON line for each session"))
+  return withStoreOptions(
+    withJsonOption(withFilterOptions(command), "a JSON line for each session"),
+  )
     .addHelpText(
       "after",
       `
 Examples:
   agentstore sessions --limit 10
   agentstore sessions --model gpt-4 --json | jq -r .session.id
+  agentstore sessions --owner alice --tag urgent --metadata '{"env":"prod"}'
 
 Environment:
   AGENTSTORE_URL          as --url
@@ -37,7 +41,11 @@ async function listSessions(flags: SessionsFlags): Promise<void> {
   await withStore(flags, async (store) => {
     const rows: string[][] = [];
     let left = flags.limit;
-    const pages = store.iterateSessionPages(flags.model ?? "", { pageSize: Math.min(left, 1000) });
+    const filter = filterOf(flags);
+    const pages = store.iterateSessionPages(flags.model ?? "", {
+      pageSize: Math.min(left, 1000),
+      filter,
+    });
     for await (const { sessions } of pages) {
       for (const summary of sessions.slice(0, left)) {
         if (flags.json) await writeJson(summary);
@@ -49,7 +57,11 @@ async function listSessions(flags: SessionsFlags): Promise<void> {
     if (flags.json) return;
     if (rows.length === 0) {
       const of = flags.model === undefined ? "" : ` of the model ${flags.model}`;
-      await write(`There are no sessions${of}. \`agentstore import FILE\` brings some in.\n`);
+      await write(
+        filter
+          ? `No session${of} is as asked for.\n`
+          : `There are no sessions${of}. \`agentstore import FILE\` brings some in.\n`,
+      );
       return;
     }
     await write(table(COLUMNS, rows, terminalWidth()));

@@ -18,6 +18,7 @@ type Format = "text" | "openai" | "source" | "json";
 interface ShowFlags extends PrintOptions {
   format?: Format;
   last?: number;
+  deleted?: boolean;
 }
 
 /** Defines the command. */
@@ -34,7 +35,8 @@ export function showCommand(): Command {
           "json: a JSON line for each message with all that the store knows of it",
       ).choices(["text", "openai", "source", "json"]),
     )
-    .option("--last <number>", "only the last so many messages", integer(1, 2 ** 31 - 1));
+    .option("--last <number>", "only the last so many messages", integer(1, 2 ** 31 - 1))
+    .option("--deleted", "deleted messages too", false);
   return withStoreOptions(withJsonOption(command, "as --format json does"))
     .addHelpText(
       "after",
@@ -52,7 +54,7 @@ Environment:
     .action(async (id: bigint, flags: ShowFlags) => {
       const format = chooseFormat(flags);
       const { withStore } = await import("../connect.js");
-      await withStore(flags, (store) => show(store, id, format, flags.last));
+      await withStore(flags, (store) => show(store, id, format, flags));
     });
 }
 
@@ -67,14 +69,15 @@ async function show(
   store: AgentStoreClient,
   id: bigint,
   format: Format,
-  last: number | undefined,
+  { last, deleted }: Pick<ShowFlags, "last" | "deleted">,
 ): Promise<void> {
   const session = await store.getSession(id);
-  const messages = store.streamMessages(id, last === undefined ? {} : { lastN: last });
+  const messages = store.streamMessages(id, { lastN: last, showDeleted: deleted });
   if (format === "json") {
     for await (const message of messages) await writeJson(message);
   } else if (format === "text") {
-    await write(transcriptHeader(session));
+    const { totalMessages } = await store.getSessionStats(id);
+    await write(transcriptHeader(session, totalMessages));
     for await (const message of messages) await write(transcriptMessage(message));
   } else {
     const { openAiEnvelope, sourceEnvelope } = await import("../show/json-line.js");

@@ -10,7 +10,7 @@ export interface Input {
   name: string;
   /** Its length in bytes; undefined where nobody knows, as of a pipe. */
   size: number | undefined;
-  /** Opens it, once only. Reading ends with an AbortError when the signal aborts. */
+  /** Opens it, once only where its size is not known. Reading ends with an AbortError when the signal aborts. */
   open(signal: AbortSignal): AsyncIterable<Buffer>;
 }
 

@@ -1,10 +1,10 @@
 // Runs an import: reads lines, keeps several conversations under way, reports them in order.
 import { createHash } from "node:crypto";
 import type { AgentStoreClient } from "../../client/index.js";
+import { type Line, readLines } from "../../server/lines.js";
 import { BadLineError } from "./bad-line.js";
 import { type ImportedConversation, readConversation } from "./conversation.js";
 import type { Input } from "./input.js";
-import { type Line, readLines } from "./lines.js";
 import { Occurrences } from "./occurrences.js";
 import { type StoredStatus, storeConversation } from "./store.js";
 

@@ -13,12 +13,12 @@ export function formatMessageTime(message: AgentMessage): string {
   return message.timestampMs === 0n ? "-" : formatTime(new Date(Number(message.timestampMs)));
 }
 
-/** The lines above a transcript. */
-export function transcriptHeader(session: AgentSession): string {
+/** The lines above a transcript; count is that of the messages that are not deleted. */
+export function transcriptHeader(session: AgentSession, count: bigint): string {
   const facts = [
     `Session ${session.id}`,
     oneLine(session.modelId),
-    `${session.lastSeq} message${session.lastSeq === 1n ? "" : "s"}`,
+    `${count} message${count === 1n ? "" : "s"}`,
     `created ${formatTime(session.createdAt)}`,
   ];
   const title = session.title === "" ? "" : `${oneLine(session.title)}\n`;
@@ -37,7 +37,8 @@ const ROLE_COLOURS = {
 export function transcriptMessage(message: AgentMessage): string {
   const speaker = message.name === "" ? message.role : `${message.role} (${oneLine(message.name)})`;
   const answers = message.toolCallId === "" ? "" : ` answers ${oneLine(message.toolCallId)}`;
-  const head = style(ROLE_COLOURS[message.role], `[${message.seq}] ${speaker}${answers}`);
+  const deleted = message.deletedAt === undefined ? "" : " (deleted)";
+  const head = style(ROLE_COLOURS[message.role], `[${message.seq}] ${speaker}${answers}${deleted}`);
   const calls = message.toolCalls.map((call) =>
     `→ ${oneLine(call.name)}(${visible(call.arguments)})  ${oneLine(call.id)}`.trimEnd(),
   );

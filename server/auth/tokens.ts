@@ -13,7 +13,7 @@ import type { Principal } from "../rpc/call.js";
 export type Authenticate = (metadata: Metadata) => Principal;
 
 /** Whoever calls, while authentication is off. */
-export const everyone: Principal = { tenant: "default", name: "anonymous" };
+export const everyone: Principal = { tenant: "default", name: "anonymous", admin: true };
 
 /** Lets every caller in, as tenant `default`. */
 export const withoutAuthentication: Authenticate = () => everyone;
@@ -21,8 +21,8 @@ export const withoutAuthentication: Authenticate = () => everyone;
 /**
  * Lets in the callers whose token a file knows.
  *
- * @param file lines `TENANT PRINCIPAL SHA256`, the last one the token's SHA-256
- *   in hex; empty lines and lines that begin with # are passed over
+ * @param file lines `TENANT PRINCIPAL SHA256 [admin]`, the third one the token's
+ *   SHA-256 in hex; empty lines and lines that begin with # are passed over
  * @throws Error naming the file and line that is not of that form
  */
 export function withTokens(file: string): Authenticate {
@@ -49,13 +49,16 @@ function readTokens(file: string): { tokenHash: Buffer; principal: Principal }[]
     .split(/\r?\n/)
     .flatMap((line, index) => {
       if (/^\s*(#|$)/.test(line)) return [];
-      const [tenant, name, hash, ...rest] = line.trim().split(/\s+/);
-      if (!tenant || !name || !hash || rest.length > 0 || !/^[0-9a-f]{64}$/i.test(hash)) {
+      const [tenant, name, hash, right, ...rest] = line.trim().split(/\s+/);
+      const known = right === undefined || (right === "admin" && rest.length === 0);
+      if (!tenant || !name || !known || !/^[0-9a-f]{64}$/i.test(hash ?? "")) {
         throw new Error(
-          `${file}:${index + 1}: expected "TENANT PRINCIPAL SHA256", the token's SHA-256 in hex`,
+          `${file}:${index + 1}: expected "TENANT PRINCIPAL SHA256" or ` +
+            `"TENANT PRINCIPAL SHA256 admin", the token's SHA-256 in hex`,
         );
       }
-      return [{ tokenHash: Buffer.from(hash, "hex"), principal: { tenant, name } }];
+      const principal = { tenant, name, admin: right === "admin" };
+      return [{ tokenHash: Buffer.from(hash ?? "", "hex"), principal }];
     });
   if (known.length === 0) throw new Error(`${file}: has no token, so nobody could call`);
   return known;

@@ -3,6 +3,7 @@ import type { LoadContextRequest, LoadContextResponse } from "../../gen/agentsto
 import { MessageOrder, Role } from "../../gen/agentstore/v1/messages.js";
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import { fieldError, type RpcError } from "../errors/rpc-error.js";
+import { rangeOf, type Standing, standingOf } from "../messages/range.js";
 import type { CallContext } from "../rpc/call.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { readSession } from "../sessions/get-session.js";
@@ -23,9 +24,10 @@ export const loadContext: UnaryRpc<LoadContextRequest, LoadContextResponse> = {
     const maxMessages = request.maxMessages || context.limits.pageSizeDefault;
     context.note({ conversation_id: conversationId });
     const session = await readSession(context, conversationId);
+    const standing = await standingOf(context, conversationId);
     const leading = await readLeading(context, session);
     const rest = budgetBeside(leading.messages, { maxMessages, maxCharacters, maxTokens });
-    const newest = await readNewest(context, session, leading, rest);
+    const newest = await readNewest(context, conversationId, standing, leading, rest);
     const chosen = [...leading.messages, ...newest];
     const messages = chosen.map(({ message }) => message);
     const pairing = new ToolCallPairing();
@@ -34,7 +36,7 @@ export const loadContext: UnaryRpc<LoadContextRequest, LoadContextResponse> = {
     return {
       session,
       messages,
-      omittedMessages: session.lastSeq - BigInt(messages.length),
+      omittedMessages: standing.shown - BigInt(messages.length),
       ...totalOf(chosen),
       unpairedToolCalls: pairing.open(),
     };
@@ -90,19 +92,28 @@ function budgetBeside(
 
 async function readNewest(
   context: CallContext,
-  { id, lastSeq }: AgentSession,
+  conversationId: bigint,
+  standing: Standing,
   leading: Leading,
   budget: Budget & { messages: bigint },
 ): Promise<Measured[]> {
   const { pageSizeDefault, contextBytes } = context.limits;
-  const first = BigInt(leading.messages.length);
-  const oldest = lastSeq - budget.messages;
-  const range = { after: oldest > first ? oldest : first, before: lastSeq + 1n };
+  if (budget.messages === 0n) return [];
   const order = MessageOrder.NEWEST_FIRST;
+  const request = {
+    conversationId,
+    pageSize: pageSizeDefault,
+    afterSeq: leading.messages.at(-1)?.message.seq ?? 0n,
+    beforeSeq: 0n,
+    order,
+    lastN: budget.messages,
+    showDeleted: false,
+  };
+  const range = await rangeOf(context, request, standing);
   let { bytes } = leading;
   let tail: Measured[] = [];
   let newest: Measured[] = [];
-  for await (const page of messagePages(context, id, range, order, pageSizeDefault)) {
+  for await (const page of messagePages(context, conversationId, range, order, pageSizeDefault)) {
     tail = [...page.messages.map(measure).reverse(), ...tail];
     const window = selectWindow(tail, budget);
     newest = window.messages;

@@ -4,7 +4,6 @@ import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import { GetMessagesResponse, type MessageOrder } from "../../gen/agentstore/v1/messages.js";
 import { isEmpty, type SeqRange } from "../messages/range.js";
 import { readPages } from "../messages/read-pages.js";
-import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
 
 /** A page as it was read. */
@@ -16,7 +15,8 @@ export interface Page {
 }
 
 /**
- * Reads the messages of a range, a page at a time; a reader that has enough stops.
+ * Reads the messages of a range that are not deleted, a page at a time; a reader that has enough
+ * stops.
  *
  * @param range of a session of the caller's
  * @param pageSize how many messages a page has at the most; large ones end it early
@@ -30,10 +30,13 @@ export async function* messagePages(
   pageSize: number,
 ): AsyncGenerator<Page, void, undefined> {
   for (let rest = range; !isEmpty(rest); ) {
-    const request = { conversationId, order, pageSize };
+    const request = { conversationId, order, pageSize, showDeleted: false };
     const read = await readPages(context, request, rest, 1);
-    const encoded = present(read.pages[0]).encode(Buffer.alloc(0));
-    yield { messages: GetMessagesResponse.decode(encoded).messages, bytes: encoded.length };
     rest = read.rest;
+    const [page] = read.pages;
+    // What is left of the range may all be deleted.
+    if (!page) return;
+    const encoded = page.encode(Buffer.alloc(0));
+    yield { messages: GetMessagesResponse.decode(encoded).messages, bytes: encoded.length };
   }
 }

@@ -16,7 +16,7 @@ import { fingerprint } from "../idempotency/fingerprint.js";
 import { checkRequestId, findAnswer, type RepeatableWrite } from "../idempotency/requests.js";
 import { assertLease } from "../leases/lease.js";
 import { append } from "../messages/append.js";
-import { lastSeqOf, type SeqRange } from "../messages/range.js";
+import { type SeqRange, standingOf } from "../messages/range.js";
 import type { CallContext } from "../rpc/call.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { messagePages } from "./read-messages.js";
@@ -40,6 +40,7 @@ export const repairSession: UnaryRpc<RepairSessionRequest, RepairSessionResponse
     const write = {
       conversationId,
       tenant: context.principal.tenant,
+      by: context.principal.name,
       requestId,
       fingerprint: fingerprint(context, "RepairSession", request),
       fencingToken,
@@ -48,7 +49,7 @@ export const repairSession: UnaryRpc<RepairSessionRequest, RepairSessionResponse
     const pairing = new ToolCallPairing();
     let seen = 0n;
     for (let tries = 0; tries < MOST_TRIES; tries++) {
-      const lastSeq = await lastSeqOf(context, conversationId);
+      const { lastSeq } = await standingOf(context, conversationId);
       for await (const message of messagesOf(context, conversationId, seen, lastSeq)) {
         pairing.take(message);
       }
@@ -58,7 +59,7 @@ export const repairSession: UnaryRpc<RepairSessionRequest, RepairSessionResponse
       try {
         const messages = calls.map(interrupted);
         const repair = { ...write, expectedLastSeq: lastSeq, messages };
-        return await append(context, repair, MessageView.FULL);
+        return await append(context, "RepairSession", repair, MessageView.FULL);
       } catch (error) {
         if (!(error instanceof RpcError && error.reason === "LAST_SEQ_MISMATCH")) throw error;
       }

@@ -1,7 +1,7 @@
 // The bounded pool: named statements, transactions, cancellation that reaches Postgres.
 import pg from "pg";
 import { limits } from "../config.js";
-import { fromPostgresError } from "../errors/postgres.js";
+import { fromPostgresError, overloaded } from "../errors/postgres.js";
 import { breakConnection, CANCEL_PATIENCE_MS, cancelQuery } from "./cancel.js";
 import type { DatabaseTraits } from "./inspect.js";
 import { Places } from "./places.js";
@@ -30,6 +30,14 @@ export interface Step {
   readonly onRow: OnRow;
 }
 
+/**
+ * Makes a statement that Postgres plans anew at each execution, for its very values. For those whose
+ * best plan depends on how rare a value is.
+ */
+export function plannedEachTime<Row extends object>(text: string): Statement<Row> {
+  return { name: "", text };
+}
+
 /** Runs statements on one connection, in the order of the calls. */
 export interface Queries {
   /**
@@ -52,6 +60,17 @@ export interface Transaction extends Queries {
   commitWith<T>(send: () => Promise<T>): Promise<T>;
 }
 
+/** A transaction that is open for longer than a call usually lasts. Whoever opens it closes it. */
+export interface LongTransaction extends Queries {
+  /** Commits. */
+  commit(): Promise<void>;
+  /** Gives the connection back, after a roll-back where nothing was committed. */
+  close(): Promise<void>;
+}
+
+/** What a long transaction is for: to read one snapshot, or to write. */
+export type LongTransactionKind = "snapshot" | "write";
+
 type Parser = (text: string) => unknown;
 
 // Postgres' bigint is a bigint here; all else is what pg makes of it.
@@ -65,6 +84,8 @@ const types: pg.CustomTypesConfig = {
 export interface DatabaseOptions extends Partial<DatabaseTraits> {
   /** Connections at the most. */
   poolSize: number;
+  /** What the connections are called in Postgres; `agentstore` unless given. */
+  name?: string;
   /** Hears of idle connections that broke. */
   onIdleError?: (error: Error) => void;
 }
@@ -84,11 +105,14 @@ export class Database {
    * settings, nor on Citus, where each statement names one session.
    */
   readonly takesSteps: boolean;
+  readonly #longMost: number;
+  #long = 0;
 
   constructor(
     readonly url: string,
     {
       poolSize,
+      name = "agentstore",
       onIdleError = () => {},
       pooled = false,
       asynchronous = false,
@@ -107,7 +131,7 @@ export class Database {
       connectionString: url,
       max: poolSize,
       connectionTimeoutMillis: limits.acquireMs,
-      application_name: "agentstore",
+      application_name: name,
       keepAlive: true,
       // The locks of a server whose machine is gone without a word end with this, not by a
       // keepalive after hours. Poolers refuse connections that ask for it.
@@ -116,6 +140,8 @@ export class Database {
       pipeline: true,
       Client: RowsClient,
     });
+    // Most of the pool stays for calls that are soon over.
+    this.#longMost = Math.max(1, Math.floor(poolSize / 4));
     this.#pool.on("error", onIdleError);
     this.#pool.on("connect", (client) => {
       this.#clients.add(client);
@@ -188,6 +214,51 @@ export class Database {
     });
   }
 
+  /**
+   * Opens a transaction that holds its connection until it is closed. A quarter of the pool's
+   * connections may be held in this way. An abort of the signal stops the statement that runs.
+   *
+   * @throws OVERLOADED when as many are open as may be
+   */
+  async openLong(kind: LongTransactionKind, signal: AbortSignal): Promise<LongTransaction> {
+    if (this.#long >= this.#longMost) {
+      throw overloaded("too many exports and imports run", undefined, this.#longMost);
+    }
+    this.#long++;
+    let end: () => void = () => {};
+    const ended = new Promise<void>((resolve) => {
+      end = resolve;
+    });
+    return await new Promise<LongTransaction>((resolve, reject) => {
+      const leased = this.#lease(signal, async (lease) => {
+        lease.begin(kind === "snapshot" ? BEGIN_SNAPSHOT : undefined);
+        const translate = async <T>(work: Promise<T>): Promise<T> => {
+          try {
+            return await work;
+          } catch (error) {
+            if (signal.aborted) throw signal.reason;
+            throw fromPostgresError(error) ?? error;
+          }
+        };
+        resolve({
+          query: (statement, values) => translate(lease.query(statement, values)),
+          queryRows: (statement, values, onRow) =>
+            translate(lease.queryRows(statement, values, onRow)),
+          commit: () => translate(lease.commitWith(() => Promise.resolve())),
+          close: async () => {
+            end();
+            await leased;
+          },
+        });
+        await ended;
+        if (!lease.committed) await lease.rollBack();
+      }).finally(() => {
+        this.#long--;
+      });
+      leased.catch(reject);
+    });
+  }
+
   /** Closes the pool when the connections in use have been given back. */
   async close(): Promise<void> {
     // Connections that do not answer the goodbye must not keep the process.
@@ -231,10 +302,20 @@ function beginPooled(asynchronous: boolean): Statement<never> {
   const text = [BEGIN.text, ...settings.map((setting) => `SET LOCAL ${setting}`)].join("; ");
   return statement("begin_pooled", text);
 }
+const BEGIN_SNAPSHOT = statement<never>(
+  "begin_snapshot",
+  "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+);
+
+// in_failed_sql_transaction
+function isFollowUp(error: unknown): boolean {
+  return error instanceof pg.DatabaseError && error.code === "25P02";
+}
 
 // A pooled connection in the hands of one call.
 class Lease implements Transaction {
   #running = 0;
+  #failure: unknown;
   #committing = false;
   committed = false;
   #begun: Promise<void> = Promise.resolve();
@@ -273,9 +354,9 @@ class Lease implements Transaction {
   };
 
   /** Opens a transaction; BEGIN travels with the first statement. */
-  begin(): void {
+  begin(how: Statement<never> = this.how.begin): void {
     // It must not be cancelled: the first statement would run without a transaction.
-    this.#begun = this.query(this.how.begin, []).then(
+    this.#begun = this.query(how, []).then(
       () => {},
       () => {},
     );
@@ -315,6 +396,10 @@ class Lease implements Transaction {
     this.client.gather();
     try {
       return await send();
+    } catch (error) {
+      this.#failure ??= error;
+      // Of statements that travel together, those behind the one that failed only say that it did.
+      throw isFollowUp(error) ? this.#failure : error;
     } finally {
       this.#running--;
     }

@@ -21,7 +21,8 @@ export function fingerprint(
   return createHash("sha256").update(text).digest();
 }
 
-function canonicalJson(value: unknown): string {
+/** The same text for the same value, whatever the order of its keys. */
+export function canonicalJson(value: unknown): string {
   if (typeof value === "bigint") return String(value);
   if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
   if (value instanceof Date) return `"${value.getTime()}"`;

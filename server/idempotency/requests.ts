@@ -2,7 +2,7 @@
 
 import { limits } from "../config.js";
 import { byteaColumn, int8Column, textColumn, timeParameter } from "../db/array-parameter.js";
-import type { Queries, Step } from "../db/database.js";
+import type { Database, Queries, Step } from "../db/database.js";
 import { fieldError, writeConflict } from "../errors/rpc-error.js";
 import type { CallContext } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
@@ -17,6 +17,17 @@ export interface RepeatableWrite {
   requestId: string;
   /** From fingerprint(). */
   fingerprint: Buffer;
+}
+
+/** A write of a tenant that may have been made before. */
+export interface TenantWrite {
+  tenant: string;
+  /** Empty when the caller gave none: then nothing is kept. */
+  requestId: string;
+  /** From fingerprint(). */
+  fingerprint: Buffer;
+  /** The session that the answer tells of, if it does. */
+  conversationId?: bigint;
 }
 
 /** What is kept of a write's answer. */
@@ -98,7 +109,7 @@ export async function findAnswers(
 
 /** Keeps the answers of appends; fails when one of them is kept already. */
 export function keepAnswers(
-  answers: { write: RepeatableWrite; firstSeq: bigint; lastSeq: bigint }[],
+  answers: { write: RepeatableWrite; firstSeq: bigint; lastSeq: bigint; stateEtag: string }[],
   nowMs: number,
 ): Step {
   const values = [
@@ -108,14 +119,21 @@ export function keepAnswers(
     byteaColumn(answers, ({ write }) => write.fingerprint),
     int8Column(answers, ({ firstSeq }) => firstSeq),
     int8Column(answers, ({ lastSeq }) => lastSeq),
+    byteaColumn(answers, ({ stateEtag }) => (stateEtag === "" ? null : Buffer.from(stateEtag))),
     timeParameter(nowMs),
   ];
   return { statement: sql.insertConversationRequests, values, onRow: () => {} };
 }
 
-/** Forgets all answers of a session, with the session itself. */
+/**
+ * Forgets all answers of a session that is about to be deleted. The tenant's answer that tells of
+ * its creation stays.
+ */
 export async function forgetAnswers(queries: Queries, conversationId: bigint): Promise<void> {
-  await queries.query(sql.deleteConversationRequests, [conversationId]);
+  await Promise.all([
+    queries.query(sql.deleteConversationRequests, [conversationId]),
+    queries.query(sql.leaveOwnerToAnswers, [conversationId]),
+  ]);
 }
 
 /** As findAnswer, for writes of a tenant; returns the encoded answer. */
@@ -132,19 +150,67 @@ export async function findTenantAnswer(
   return row.answer;
 }
 
-/** As keepAnswer, for writes of a tenant. */
+/**
+ * As keepAnswer, for writes of a tenant.
+ *
+ * @throws TryAgain when the same request was committed since findTenantAnswer
+ */
 export async function keepTenantAnswer(
   queries: Queries,
-  tenant: string,
-  requestId: string,
-  fingerprint: Buffer,
+  { tenant, requestId, fingerprint, conversationId }: TenantWrite,
   answer: Uint8Array,
   now: Date,
 ): Promise<void> {
   if (requestId === "") return;
-  const values = [tenant, requestId, fingerprint, answer, now];
+  const values = [tenant, requestId, fingerprint, answer, now, conversationId];
   const inserted = await queries.query(sql.insertTenantRequest, values);
   if (inserted.length === 0) throw new TryAgain();
+}
+
+/**
+ * As findTenantAnswer and a transaction, one after the other: a write of a tenant that was made
+ * before is not made again.
+ *
+ * @returns the encoded answer of before, or what the write returns
+ * @throws WRITE_CONFLICT when that did not end after ten times
+ */
+export async function repeatableInTenant<T>(
+  context: CallContext,
+  requestId: string,
+  fingerprint: Buffer,
+  write: (queries: Queries) => Promise<T>,
+): Promise<{ answer: Buffer } | { written: T }> {
+  for (let tries = 0; tries < MOST_TRIES; tries++) {
+    const answer = await findTenantAnswer(context, requestId, fingerprint);
+    if (answer) return { answer };
+    try {
+      return { written: await context.db.transaction(write, context.signal) };
+    } catch (error) {
+      if (!(error instanceof TryAgain)) throw error;
+    }
+  }
+  throw writeConflict();
+}
+
+/**
+ * Forgets answers that are older than a time, a batch at a time.
+ *
+ * @returns how many
+ */
+export async function forgetOldAnswers(
+  db: Database,
+  before: Date,
+  signal: AbortSignal,
+): Promise<number> {
+  let forgotten = 0;
+  for (const old of [sql.deleteOldConversationRequests, sql.deleteOldTenantRequests]) {
+    let batch: { gone: bigint } | undefined;
+    do {
+      [batch] = await db.query(old, [before, limits.answersBatch], signal);
+      forgotten += Number(batch?.gone ?? 0n);
+    } while (batch?.gone === BigInt(limits.answersBatch));
+  }
+  return forgotten;
 }
 
 const MOST_TRIES = 10;

@@ -29,9 +29,10 @@ export const findConversationRequests = statement<
 export const insertConversationRequests = statement<never>(
   "insert_conversation_requests",
   `INSERT INTO conversation_requests
-     (conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, created_at)
-   SELECT *, $7::timestamptz
-     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[])`,
+     (conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer, created_at)
+   SELECT *, $8::timestamptz
+     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[],
+                 $7::bytea[])`,
 );
 
 // ON CONFLICT waits for a transaction that is writing the same request_id.
@@ -62,8 +63,42 @@ export const findTenantRequest = statement<TenantRequestRow>(
 
 export const insertTenantRequest = statement<{ inserted: boolean }>(
   "insert_tenant_request",
-  `INSERT INTO tenant_requests (tenant_id, request_id, fingerprint, answer, created_at)
-   VALUES ($1, $2, $3, $4, $5)
+  `INSERT INTO tenant_requests
+     (tenant_id, request_id, fingerprint, answer, created_at, conversation_id)
+   VALUES ($1, $2, $3, $4, $5, $6)
    ON CONFLICT DO NOTHING
    RETURNING true AS inserted`,
+);
+
+// Whose session a kept answer tells of, once the session's own row cannot say it any more.
+export const leaveOwnerToAnswers = statement<never>(
+  "leave_owner_to_answers",
+  `UPDATE tenant_requests AS r
+      SET owner_id = c.owner_id
+     FROM conversations AS c
+    WHERE c.id = $1 AND r.conversation_id = $1`,
+);
+
+// $1 the time, $2 how many. Those that another sweep is deleting are its own.
+const deleteOld = (table: string, key: string): string =>
+  `WITH gone AS (
+     DELETE FROM ${table}
+      WHERE (${key}) IN (
+        SELECT ${key} FROM ${table}
+         WHERE created_at < $1
+         ORDER BY created_at
+         LIMIT $2
+           FOR UPDATE SKIP LOCKED)
+     RETURNING 1
+   )
+   SELECT count(*) AS gone FROM gone`;
+
+export const deleteOldConversationRequests = statement<{ gone: bigint }>(
+  "delete_old_conversation_requests",
+  deleteOld("conversation_requests", "conversation_id, request_id"),
+);
+
+export const deleteOldTenantRequests = statement<{ gone: bigint }>(
+  "delete_old_tenant_requests",
+  deleteOld("tenant_requests", "tenant_id, request_id"),
 );

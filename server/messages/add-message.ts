@@ -8,7 +8,7 @@ import { checkAppend, checkMessage } from "./check-message.js";
 
 export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
   validate(request, check, limits) {
-    checkAppend(request, check);
+    checkAppend(request, check, limits);
     if (request.message) checkMessage("message", request.message, check, limits);
     else check.fail("message", "is required");
   },
@@ -17,12 +17,14 @@ export const addMessage: UnaryRpc<AddMessageRequest, AddMessageResponse> = {
     const write = {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
+      by: context.principal.name,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessage", request),
       expectedLastSeq: request.expectedLastSeq,
       fencingToken: request.fencingToken,
       messages: [present(request.message)],
+      state: request.state,
     };
-    return append(context, write, request.view);
+    return append(context, "AddMessage", write, request.view);
   },
 };

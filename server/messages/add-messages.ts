@@ -7,7 +7,7 @@ import { checkAppend, checkMessage } from "./check-message.js";
 
 export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
   validate(request, check, limits) {
-    checkAppend(request, check);
+    checkAppend(request, check, limits);
     const { messages } = request;
     if (messages.length < 1 || messages.length > limits.batchMessages) {
       check.fail("messages", `must be 1 to ${limits.batchMessages}, not ${messages.length}`);
@@ -22,12 +22,14 @@ export const addMessages: UnaryRpc<AddMessagesRequest, AddMessagesResponse> = {
     const write = {
       conversationId: request.conversationId,
       tenant: context.principal.tenant,
+      by: context.principal.name,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "AddMessages", request),
       expectedLastSeq: request.expectedLastSeq,
       fencingToken: request.fencingToken,
       messages: request.messages,
+      state: request.state,
     };
-    return append(context, write, request.view);
+    return append(context, "AddMessages", write, request.view);
   },
 };

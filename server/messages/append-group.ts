@@ -1,12 +1,14 @@
 // Writes a group of appends in one transaction and one commit: in one round trip where the server
 // knows how its sessions stand, in two where it has to ask.
 import pg from "pg";
+import { recordAll } from "../audit/record.js";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
 import type { Database, Queries, Statement } from "../db/database.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
+import { findStateRevisions, putStates } from "../state/state.js";
 import type { Append } from "./append.js";
 import { type Outcome, type Plan, planAppends } from "./append-plan.js";
 import { checkHeads, writePlan } from "./append-steps.js";
@@ -33,7 +35,8 @@ export async function appendGroup(
   signal: AbortSignal,
 ): Promise<Outcome[]> {
   const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
-  const guessed = lock === sql.lockSessions && db.takesSteps ? heads.guess(ids) : undefined;
+  const mayGuess = db.takesSteps && lock === sql.lockSessions && appends.every(isPlain);
+  const guessed = mayGuess ? heads.guess(ids) : undefined;
   const guess = guessed && planGuess(appends, guessed);
   const plan =
     (guess && (await tryGuess(db, heads, ids, guess, signal))) ??
@@ -42,10 +45,15 @@ export async function appendGroup(
   return plan.outcomes;
 }
 
+// Nothing but messages and their answers is to be written.
+function isPlain({ state, audit }: Append): boolean {
+  return state === undefined && audit === undefined;
+}
+
 // Only what is written is checked on the way, so nothing may be refused or replayed by a guess.
 function planGuess(appends: Append[], guessed: LockedSessionRow[]): GuessedPlan | undefined {
   const nowMs = Date.now();
-  const plan = planAppends(appends, guessed, [], BigInt(nowMs));
+  const plan = planAppends(appends, guessed, [], new Map(), BigInt(nowMs));
   const isWritten = ({ kind }: Outcome) => kind === "appended" || kind === "same";
   return plan.outcomes.every(isWritten) ? { ...plan, guessed, nowMs } : undefined;
 }
@@ -96,25 +104,42 @@ function appendLocked(
   signal: AbortSignal,
 ): Promise<Plan> {
   return db.transaction(async (transaction) => {
-    const [sessions, kept] = await Promise.all([
+    const changesState = appends.some(({ state }) => state !== undefined);
+    const [sessions, kept, stateRevisions] = await Promise.all([
       lockSessions(transaction, ids, lock, db.shards !== undefined),
-      // In a statement after the lock's, so that it sees what the lock waited for.
+      // In statements after the lock's, so that they see what the lock waited for.
       findAnswers(transaction, appends),
+      changesState ? findStateRevisions(transaction, ids) : new Map<bigint, bigint>(),
     ]);
     const nowMs = Date.now();
-    const plan = planAppends(appends, sessions, kept, BigInt(nowMs));
+    const plan = planAppends(appends, sessions, kept, stateRevisions, BigInt(nowMs));
     if (plan.messages.length === 0) return plan;
     const write = () =>
-      Promise.all(
-        writePlan(plan, nowMs).map(({ statement, values, onRow }) =>
+      Promise.all([
+        ...writePlan(plan, nowMs).map(({ statement, values, onRow }) =>
           transaction.queryRows(statement, values, onRow),
         ),
-      );
+        putStates(transaction, [...plan.states.values()], new Date(nowMs)),
+        recordAll(
+          transaction,
+          appends.flatMap((append, n) => auditOf(append, plan.outcomes[n])),
+        ),
+      ]);
     await transaction.commitWith(write).catch((error: unknown) => {
       throw unlessTold(error);
     });
     return plan;
   }, signal);
+}
+
+function auditOf(write: Append, outcome: Outcome | undefined) {
+  const { audit, conversationId, requestId, state } = write;
+  if (!audit || outcome?.kind !== "appended") return [];
+  const seq = outcome.messages.at(-1)?.seq;
+  const fields = state ? ["state"] : [];
+  return [
+    { actor: audit.actor, change: { rpc: audit.rpc, conversationId, seq, fields, requestId } },
+  ];
 }
 
 async function lockSessions(
@@ -131,6 +156,7 @@ async function lockSessions(
       tenant_id: row.text(),
       last_seq: row.int8(),
       revision: row.int8(),
+      message_count: row.int8(),
       fencing_token: row.int8(),
     });
   };

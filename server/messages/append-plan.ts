@@ -7,6 +7,8 @@ import { assertSameRequest } from "../idempotency/requests.js";
 import { assertCurrent } from "../leases/fence.js";
 import { present } from "../present.js";
 import { countCharacters } from "../rpc/field-checks.js";
+import { assertEtag, etagOf } from "../state/etag.js";
+import type { NewState } from "../state/state.js";
 import type { Append } from "./append.js";
 import { placedMessage, type RoleName, roleName } from "./message.js";
 import type { LockedSessionRow } from "./sql.js";
@@ -14,9 +16,9 @@ import type { LockedSessionRow } from "./sql.js";
 /** What becomes of one append. */
 export type Outcome =
   /** It is written; the ids of its messages are not known yet. */
-  | { kind: "appended"; messages: AgentMessage[] }
+  | { kind: "appended"; messages: AgentMessage[]; stateEtag: string }
   /** It was written before: these seqs. */
-  | { kind: "replayed"; firstSeq: bigint; lastSeq: bigint }
+  | { kind: "replayed"; firstSeq: bigint; lastSeq: bigint; stateEtag: string }
   /** It repeats another append of the same group. */
   | { kind: "same"; as: Outcome & { kind: "appended" } }
   | { kind: "refused"; error: RpcError }
@@ -32,7 +34,7 @@ export interface Advance {
   usage: Record<(typeof USAGE)[number], bigint>;
   firstMs: bigint;
   lastMs: bigint;
-  /** The preview, if the first of these messages has seq 1; else null. */
+  /** The preview, if the session had no message that is shown; else null. */
   firstMessage: string | null;
 }
 
@@ -41,6 +43,7 @@ export interface NewAnswer {
   write: Append;
   firstSeq: bigint;
   lastSeq: bigint;
+  stateEtag: string;
 }
 
 /** What a group of appends writes, and what it answers. */
@@ -49,9 +52,13 @@ export interface Plan {
   outcomes: Outcome[];
   advances: Advance[];
   messages: AgentMessage[];
+  /** Who appends each of the messages. */
+  writers: string[];
   answers: NewAnswer[];
   /** Where the sessions that are written to stand afterwards. */
   heads: LockedSessionRow[];
+  /** At most one for each session: the last one. */
+  states: Map<bigint, NewState>;
 }
 
 export const USAGE = [
@@ -67,16 +74,31 @@ export const USAGE = [
  *
  * @param sessions those that could be locked
  * @param kept the answers that these requests got before
+ * @param stateRevisions from findStateRevisions(), of the sessions whose state an append writes
  * @param now the server's clock, in milliseconds
  */
 export function planAppends(
   appends: Append[],
   sessions: LockedSessionRow[],
   kept: KeptRequest[],
+  stateRevisions: Map<bigint, bigint>,
   now: bigint,
 ): Plan {
-  const plan: Plan = { outcomes: [], advances: [], messages: [], answers: [], heads: [] };
-  const standing = new Map(sessions.map((session) => [session.id, new Standing(session)]));
+  const plan: Plan = {
+    outcomes: [],
+    advances: [],
+    messages: [],
+    writers: [],
+    answers: [],
+    heads: [],
+    states: new Map(),
+  };
+  const standing = new Map(
+    sessions.map((session) => [
+      session.id,
+      new Standing(session, stateRevisions.get(session.id) ?? 0n),
+    ]),
+  );
   for (const request of kept) standing.get(request.conversation_id)?.answered(request);
   for (const write of appends) {
     const session = standing.get(write.conversationId);
@@ -97,13 +119,22 @@ class Standing {
   advance: Advance | undefined;
   readonly #requests = new Map<string, { fingerprint: Buffer; outcome: Outcome }>();
 
-  constructor(readonly session: LockedSessionRow) {
+  constructor(
+    readonly session: LockedSessionRow,
+    public stateRevision: bigint,
+  ) {
     this.lastSeq = session.last_seq;
     this.revision = session.revision;
   }
 
   get head(): LockedSessionRow {
-    return { ...this.session, last_seq: this.lastSeq, revision: this.revision };
+    const added = BigInt(this.advance?.messages ?? 0);
+    return {
+      ...this.session,
+      last_seq: this.lastSeq,
+      revision: this.revision,
+      message_count: this.session.message_count + added,
+    };
   }
 
   answered(kept: KeptRequest): void {
@@ -142,8 +173,13 @@ function withoutSession(write: Append, kept: KeptRequest[]): Outcome {
 }
 
 // An answer without seqs is that of another RPC, which no append can match.
-function replayed({ first_seq, last_seq }: KeptRequest): Outcome {
-  return { kind: "replayed", firstSeq: first_seq ?? 0n, lastSeq: last_seq ?? 0n };
+function replayed({ first_seq, last_seq, answer }: KeptRequest): Outcome {
+  return {
+    kind: "replayed",
+    firstSeq: first_seq ?? 0n,
+    lastSeq: last_seq ?? 0n,
+    stateEtag: answer?.toString() ?? "",
+  };
 }
 
 function unlessRefused(decide: () => Outcome): Outcome {
@@ -162,6 +198,7 @@ function take(write: Append, session: Standing, plan: Plan, now: bigint): Outcom
     if (replay) return replay;
     assertCurrent(write.conversationId, write.fencingToken, session.session.fencing_token);
     assertExpected(write, session.lastSeq);
+    assertEtag(write.conversationId, session.stateRevision, write.state?.expectedEtag);
     return place(write, session, plan, now);
   });
 }
@@ -177,13 +214,27 @@ function place(write: Append, session: Standing, plan: Plan, now: bigint): Outco
       now,
     }),
   );
-  session.advance ??= nothing(present(messages[0]));
+  session.advance ??= nothing(present(messages[0]), session.session.message_count);
   for (const message of messages) count(session.advance, message);
-  for (const message of messages) plan.messages.push(message);
-  if (write.requestId !== "") plan.answers.push({ write, firstSeq, lastSeq: session.lastSeq });
-  const outcome: Outcome = { kind: "appended", messages };
+  for (const message of messages) {
+    plan.messages.push(message);
+    plan.writers.push(write.by);
+  }
+  const stateEtag = write.state ? writeState(write.state.state, session, plan) : "";
+  if (write.requestId !== "") {
+    plan.answers.push({ write, firstSeq, lastSeq: session.lastSeq, stateEtag });
+  }
+  const outcome: Outcome = { kind: "appended", messages, stateEtag };
   session.remember(write, outcome);
   return outcome;
+}
+
+// A state has the revision of the last message that came with it.
+function writeState(state: string, session: Standing, plan: Plan): string {
+  const { id } = session.session;
+  session.stateRevision = session.revision;
+  plan.states.set(id, { conversationId: id, state, revision: session.revision });
+  return etagOf(id, session.revision);
 }
 
 function assertExpected({ conversationId, expectedLastSeq }: Append, lastSeq: bigint): void {
@@ -201,7 +252,10 @@ function assertExpected({ conversationId, expectedLastSeq }: Append, lastSeq: bi
   );
 }
 
-function nothing({ conversationId, seq, content, timestampMs }: AgentMessage): Advance {
+function nothing(
+  { conversationId, content, timestampMs }: AgentMessage,
+  shownBefore: bigint,
+): Advance {
   return {
     conversationId,
     messages: 0,
@@ -216,7 +270,7 @@ function nothing({ conversationId, seq, content, timestampMs }: AgentMessage): A
     },
     firstMs: timestampMs,
     lastMs: timestampMs,
-    firstMessage: seq === 1n ? preview(content) : null,
+    firstMessage: shownBefore === 0n ? preview(content) : null,
   };
 }
 

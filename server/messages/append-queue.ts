@@ -27,7 +27,11 @@ export class AppendQueue {
   readonly #busy = new Set<bigint>();
   #flushes = 0;
 
-  constructor(db: Database) {
+  /** @param audited whether the audit log records appends too */
+  constructor(
+    db: Database,
+    readonly audited = false,
+  ) {
     this.#db = db;
   }
 
@@ -35,7 +39,7 @@ export class AppendQueue {
    * Appends in the next group. Appends to one session are written in the order
    * of these calls. A cancellation drops an append that is not being written yet.
    *
-   * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, REQUEST_ID_REUSED,
+   * @throws SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH, REQUEST_ID_REUSED,
    *   OVERLOADED, and the cancellation's reason
    */
   append(write: Append, cancellation: Cancellation): Promise<Appended> {
@@ -158,18 +162,17 @@ export class AppendQueue {
   ): boolean {
     switch (outcome?.kind) {
       case "appended":
-        resolve({ messages: outcome.messages, replayed: false });
+        resolve({ messages: outcome.messages, stateEtag: outcome.stateEtag, replayed: false });
         return true;
       case "same":
-        resolve({ messages: outcome.as.messages, replayed: true });
+        resolve({
+          messages: outcome.as.messages,
+          stateEtag: outcome.as.stateEtag,
+          replayed: true,
+        });
         return true;
       case "replayed":
-        this.#read(
-          write.conversationId,
-          outcome.firstSeq,
-          outcome.lastSeq,
-          cancellation.signal,
-        ).then(resolve, reject);
+        this.#read(write.conversationId, outcome, cancellation.signal).then(resolve, reject);
         return true;
       case "refused":
         reject(outcome.error);
@@ -179,10 +182,14 @@ export class AppendQueue {
     }
   }
 
-  async #read(id: bigint, first: bigint, last: bigint, signal: AbortSignal): Promise<Appended> {
-    const rows = await this.#db.query(sql.getMessageRange, [id, first, last], signal);
+  async #read(
+    id: bigint,
+    { firstSeq, lastSeq, stateEtag }: Outcome & { kind: "replayed" },
+    signal: AbortSignal,
+  ): Promise<Appended> {
+    const rows = await this.#db.query(sql.getAppended, [id, firstSeq, lastSeq], signal);
     if (rows.length === 0) throw sessionNotFound(id);
-    return { messages: rows.map(toAgentMessage), replayed: true };
+    return { messages: rows.map(toAgentMessage), stateEtag, replayed: true };
   }
 }
 

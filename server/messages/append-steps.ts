@@ -30,7 +30,7 @@ export function checkHeads(heads: LockedSessionRow[]): Step {
 }
 
 /** Writes what was planned, and gives the plan's messages their ids. */
-export function writePlan({ advances, messages, answers }: Plan, nowMs: number): Step[] {
+export function writePlan({ advances, messages, writers, answers }: Plan, nowMs: number): Step[] {
   const steps: Step[] = [
     {
       statement: sql.advanceSessions,
@@ -39,7 +39,11 @@ export function writePlan({ advances, messages, answers }: Plan, nowMs: number):
     },
     {
       statement: sql.insertMessages,
-      values: messageColumns(messages),
+      values: [
+        ...messageColumns(messages),
+        textColumn(writers, (writer) => writer),
+        timeParameter(nowMs),
+      ],
       onRow: idsOf(messages),
     },
   ];
@@ -80,7 +84,7 @@ function advanceColumns(advances: Advance[]): (Buffer | null)[] {
   ];
 }
 
-// In the order of sql.insertMessages.
+// In the order of sql.insertMessages, up to who writes them.
 function messageColumns(messages: AgentMessage[]): (Buffer | null)[] {
   const texts = messages.map(toStoredTexts);
   return [

@@ -1,9 +1,11 @@
 // The checks of a message that is to be appended.
 import { MessageView, NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
+import type { StateUpdate } from "../../gen/agentstore/v1/state.js";
 import { fieldError } from "../errors/rpc-error.js";
 import { checkRequestId } from "../idempotency/requests.js";
 import type { Limits } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
+import { checkState } from "../state/state.js";
 
 /**
  * Adds what is wrong with a message to the checks.
@@ -60,7 +62,14 @@ function checkToolCalls(
   });
 }
 
-function assertSize(field: string, message: NewMessage, most: number): void {
+/**
+ * Refuses a message that is larger than the limit.
+ *
+ * @param field path of the message in the request
+ * @param most bytes, encoded
+ * @throws MESSAGE_TOO_LARGE
+ */
+export function assertSize(field: string, message: NewMessage, most: number): void {
   // UTF-8 takes at most three bytes for each UTF-16 unit; the rest is bounded by
   // its own checks or counted here.
   let units = message.content.length + message.payload.length + 4_096;
@@ -81,12 +90,15 @@ export function checkAppend(
     expectedLastSeq?: bigint | undefined;
     view: MessageView;
     fencingToken: bigint;
+    state?: StateUpdate | undefined;
   },
   check: FieldChecks,
+  limits: Limits,
 ): void {
   check.positive("conversation_id", request.conversationId);
   checkRequestId(check, request.requestId);
   check.notNegative("expected_last_seq", request.expectedLastSeq ?? 0n);
   check.enumValue("view", request.view, MessageView, { zero: true });
   check.notNegative("fencing_token", request.fencingToken);
+  if (request.state) checkState(request.state, check, limits, "state.");
 }

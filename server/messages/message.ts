@@ -48,6 +48,9 @@ export function toAgentMessage(row: MessageRow): AgentMessage {
             costMicros: row.cost_micros ?? 0n,
           },
     revision: row.revision,
+    editedAt: row.edited_at ?? undefined,
+    version: row.version,
+    deletedAt: row.deleted_at ?? undefined,
   };
   if (row.exact) {
     for (const [field, text] of Object.entries(AgentMessage.decode(row.exact))) {
@@ -78,6 +81,9 @@ export function placedMessage(
     metadata: message.metadata,
     usage: message.usage,
     revision: place.revision,
+    editedAt: undefined,
+    version: 1n,
+    deletedAt: undefined,
   };
 }
 
@@ -102,7 +108,7 @@ export type StoredText = (typeof TEXT_FIELDS)[number];
  * there is one, the column has U+FFFD in its place, so that lengths agree and
  * search works, and the exact texts are kept beside it.
  */
-export function toStoredTexts(message: NewMessage): StoredTexts {
+export function toStoredTexts(message: Pick<AgentMessage, StoredText>): StoredTexts {
   const texts: StoredTexts = {
     content: message.content,
     name: message.name || null,

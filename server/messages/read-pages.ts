@@ -1,15 +1,14 @@
 // Reads the messages of a range in pages that are encoded already.
 import { MessageOrder } from "../../gen/agentstore/v1/messages.js";
-import { sessionNotFound } from "../errors/rpc-error.js";
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
-import type { RangeRequest, SeqRange } from "./range.js";
+import { type RangeRequest, type SeqRange, standingOf } from "./range.js";
 import * as sql from "./sql.js";
 import { MessagePage } from "./wire/message-page.js";
 
 /** The first pages of a range. */
 export interface Pages {
-  /** At least one; none is empty. */
+  /** None is empty; none at all where all that is left of the range has just been deleted. */
   pages: MessagePage[];
   /** The range behind them. */
   rest: SeqRange;
@@ -24,18 +23,19 @@ export interface Pages {
  * @throws SESSION_NOT_FOUND when the session was deleted since its last seq was read
  */
 export async function readPages(
-  { db, limits, signal }: CallContext,
-  request: Pick<RangeRequest, "conversationId" | "pageSize" | "order">,
+  context: CallContext,
+  request: Pick<RangeRequest, "conversationId" | "pageSize" | "order" | "showDeleted">,
   range: SeqRange,
   count: number,
 ): Promise<Pages> {
-  const { conversationId, order } = request;
+  const { db, limits, signal } = context;
+  const { conversationId, order, showDeleted } = request;
   const pageSize = request.pageSize || limits.pageSizeDefault;
   const newestFirst = order === MessageOrder.NEWEST_FIRST;
   const pages: MessagePage[] = [];
   let page: MessagePage | undefined;
   await db.queryRows(
-    newestFirst ? sql.pageNewestFirst : sql.pageOldestFirst,
+    statementOf(newestFirst, showDeleted),
     [conversationId, range.after, range.before, pageSize * count, limits.pageBytes],
     (row, start, end) => {
       if (!page || page.count === pageSize) {
@@ -46,7 +46,10 @@ export async function readPages(
     },
     signal,
   );
-  if (pages.length === 0) throw sessionNotFound(conversationId);
+  if (pages.length === 0) {
+    await standingOf(context, conversationId);
+    return { pages, rest: { after: range.after, before: range.after } };
+  }
   let rest = behind(range, present(pages.at(-1)).lastSeq, newestFirst);
   // A page that only the size of those before it cut short is read again, in full.
   if (pages.length > 1 && present(page).count < pageSize && rest.before - rest.after > 1n) {
@@ -54,6 +57,11 @@ export async function readPages(
     rest = behind(range, present(pages.at(-1)).lastSeq, newestFirst);
   }
   return { pages, rest };
+}
+
+function statementOf(newestFirst: boolean, showDeleted: boolean) {
+  if (showDeleted) return newestFirst ? sql.pageNewestFirstOfAll : sql.pageOldestFirstOfAll;
+  return newestFirst ? sql.pageNewestFirst : sql.pageOldestFirst;
 }
 
 function behind(range: SeqRange, seq: bigint, newestFirst: boolean): SeqRange {

@@ -23,6 +23,9 @@ export interface MessageRow {
   cost_micros: bigint | null;
   revision: bigint;
   exact: Buffer | null;
+  edited_at: Date | null;
+  version: bigint;
+  deleted_at: Date | null;
 }
 
 /** The columns of a MessageRow, for the slices that read messages too. */
@@ -46,6 +49,9 @@ export const MESSAGE_COLUMNS = [
   "cost_micros",
   "revision",
   "exact",
+  "edited_at",
+  "version",
+  "deleted_at",
 ];
 
 const COLUMNS = MESSAGE_COLUMNS.join(", ");
@@ -55,10 +61,10 @@ export const MESSAGE_BYTES = `(100 + octet_length(content) + coalesce(octet_leng
   + coalesce(octet_length(tool_calls::text), 0) + coalesce(octet_length(metadata::text), 0)
   + coalesce(octet_length(exact), 0))`;
 
-/** Where a session stands, for the checks of an append and the range of a read. */
-export const getLastSeq = statement<{ last_seq: bigint }>(
+/** Where a session stands, for the range of a read. */
+export const getLastSeq = statement<{ last_seq: bigint; message_count: bigint }>(
   "get_last_seq",
-  `SELECT last_seq FROM conversations WHERE id = $1 AND tenant_id = $2`,
+  `SELECT last_seq, message_count FROM conversations WHERE id = $1 AND tenant_id = $2`,
 );
 
 /** A session that a group of appends has locked. */
@@ -69,10 +75,11 @@ export interface LockedSessionRow {
   revision: bigint;
   /** That of the session's lease; 0 when nobody holds it. */
   fencing_token: bigint;
+  message_count: bigint;
 }
 
 const FENCING_TOKEN = "CASE WHEN lease_holder IS NULL THEN 0 ELSE lease_token END";
-const LOCKED = `id, tenant_id, last_seq, revision, ${FENCING_TOKEN} AS fencing_token`;
+const LOCKED = `id, tenant_id, last_seq, revision, message_count, ${FENCING_TOKEN} AS fencing_token`;
 
 // The lock is the session's turn: appends to one session commit in the order of
 // their seqs. Sessions that another transaction holds are left out, so that a
@@ -93,7 +100,8 @@ export const lockSession = statement<LockedSessionRow>(
 );
 
 /**
- * As lockSessions, for sessions of which all is known: fails unless they could be locked and stand so. What is sent behind it need not wait for its answer.
+ * As lockSessions, for sessions of which all is known: fails unless they could be locked and stand so.
+ * What is sent behind it need not wait for its answer.
  */
 export const checkHeads = statement<never>(
   "check_heads",
@@ -134,7 +142,8 @@ export const advanceSessions = statement<never>(
           cost_micros = c.cost_micros + coalesce(d.cost_micros, 0),
           first_message_ms = least(c.first_message_ms, d.first_ms),
           last_message_ms = greatest(c.last_message_ms, d.last_ms),
-          first_message = CASE WHEN c.last_seq = 0 THEN d.first_message ELSE c.first_message END,
+          first_message = CASE WHEN c.message_count = 0 THEN d.first_message
+                               ELSE c.first_message END,
           updated_at = greatest(c.updated_at, $16)
      FROM unnest(
        $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
@@ -151,11 +160,11 @@ export const insertMessages = statement<{ id: bigint; conversation_id: bigint; s
   `INSERT INTO conversation_messages (
      conversation_id, seq, revision, role, content, ts_ms, name, tool_calls, tool_call_id, payload,
      payload_type, metadata, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-     cost_micros, exact)
-   SELECT * FROM unnest(
+     cost_micros, exact, changed_by, changed_at)
+   SELECT *, $20::timestamptz FROM unnest(
      $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
      $8::json[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::bigint[], $14::bigint[],
-     $15::bigint[], $16::bigint[], $17::bigint[], $18::bytea[])
+     $15::bigint[], $16::bigint[], $17::bigint[], $18::bytea[], $19::text[])
    RETURNING id, conversation_id, seq`,
 );
 
@@ -164,12 +173,16 @@ export const getMessage = statement<MessageRow>(
   `SELECT ${COLUMNS} FROM conversation_messages WHERE conversation_id = $1 AND seq = $2`,
 );
 
-/** All messages of a batch, however large, to repeat the answer to an append. */
-export const getMessageRange = statement<MessageRow>(
-  "get_message_range",
+/** All messages of a batch, however large, as they were appended, to repeat the answer to that. */
+export const getAppended = statement<MessageRow>(
+  "get_appended",
   `SELECT ${COLUMNS}
      FROM conversation_messages
-    WHERE conversation_id = $1 AND seq BETWEEN $2 AND $3
+    WHERE conversation_id = $1 AND seq BETWEEN $2 AND $3 AND version = 1
+    UNION ALL
+   SELECT ${COLUMNS}
+     FROM message_versions
+    WHERE conversation_id = $1 AND seq BETWEEN $2 AND $3 AND version = 1
     ORDER BY seq`,
 );
 
@@ -180,12 +193,13 @@ const page = (
   direction: "ASC" | "DESC",
   inclusive: "<=" | ">=",
   last: "max" | "min",
+  shown: "" | "AND deleted_at IS NULL",
 ) =>
   statement<never>(
     name,
     `SELECT ${WIRE_COLUMNS.join(", ")}
        FROM conversation_messages
-      WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+      WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
         AND seq ${inclusive} (
           SELECT ${last}(seq)
             FROM (
@@ -194,7 +208,7 @@ const page = (
                 FROM (
                   SELECT seq, ${MESSAGE_BYTES} AS bytes
                     FROM conversation_messages
-                   WHERE conversation_id = $1 AND seq > $2 AND seq < $3
+                   WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
                    ORDER BY seq ${direction}
                    LIMIT $4
                 ) AS sized
@@ -203,8 +217,44 @@ const page = (
       ORDER BY seq ${direction}`,
   );
 
-export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max");
-export const pageNewestFirst = page("page_newest_first", "DESC", ">=", "min");
+const SHOWN = "AND deleted_at IS NULL";
+export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max", SHOWN);
+export const pageNewestFirst = page("page_newest_first", "DESC", ">=", "min", SHOWN);
+export const pageOldestFirstOfAll = page("page_oldest_first_of_all", "ASC", "<=", "max", "");
+export const pageNewestFirstOfAll = page("page_newest_first_of_all", "DESC", ">=", "min", "");
+
+// So many shown messages from one end of a range, with the deleted ones between them, take up a
+// stretch of seqs as long as both numbers together. Of the deleted ones, the r-th from that end has
+// (its distance from the end - r) shown ones before it: those that belong to the stretch have fewer
+// than so many.
+const stretch = (name: string, direction: "ASC" | "DESC", distance: string) =>
+  statement<{ deleted: bigint }>(
+    name,
+    `SELECT count(*) AS deleted
+       FROM (
+         SELECT seq, row_number() OVER (ORDER BY seq ${direction}) AS place
+           FROM conversation_messages
+          WHERE conversation_id = $1 AND deleted_at IS NOT NULL AND seq > $2 AND seq < $3
+       ) AS deleted
+      WHERE ${distance} - place < $4`,
+  );
+
+/** How many deleted ones lie among the oldest $4 shown messages of a range, and before them. */
+export const deletedAmongOldest = stretch("deleted_among_oldest", "ASC", "seq - $2");
+/** How many deleted ones lie among the newest $4 shown messages of a range, and behind them. */
+export const deletedAmongNewest = stretch("deleted_among_newest", "DESC", "$3 - seq");
+
+const endShown = (name: string, direction: "ASC" | "DESC") =>
+  statement<{ seq: bigint }>(
+    name,
+    `SELECT seq FROM conversation_messages
+      WHERE conversation_id = $1 AND seq > $2 AND seq < $3 AND deleted_at IS NULL
+      ORDER BY seq ${direction}
+      LIMIT 1`,
+  );
+
+export const oldestShown = endShown("oldest_shown", "ASC");
+export const newestShown = endShown("newest_shown", "DESC");
 
 export const deleteAllMessages = statement<never>(
   "delete_all_messages",

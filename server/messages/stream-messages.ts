@@ -4,7 +4,7 @@ import {
   StreamMessagesResponse,
 } from "../../gen/agentstore/v1/messages.js";
 import { Encoded, type StreamRpc } from "../rpc/method.js";
-import { checkRange, isEmpty, lastSeqOf, rangeOf, type SeqRange } from "./range.js";
+import { checkRange, isEmpty, rangeOf, type SeqRange, standingOf } from "./range.js";
 import { readPages } from "./read-pages.js";
 
 export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResponse> = {
@@ -23,7 +23,7 @@ export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResp
       pages.catch(() => {});
       return pages;
     };
-    const range = rangeOf(request, await lastSeqOf(context, conversationId));
+    const range = await rangeOf(context, request, await standingOf(context, conversationId));
     // The first page alone, as it is waited for.
     let next = isEmpty(range) ? null : read(range, 1);
     while (next) {

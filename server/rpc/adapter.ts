@@ -1,5 +1,6 @@
-// Puts the service's RPCs on a grpc-js server, each behind the interceptor chain.
+// Puts the services' RPCs on a grpc-js server, each behind the interceptor chain.
 import type {
+  MethodDefinition,
   Server,
   ServiceDefinition,
   sendUnaryData,
@@ -7,20 +8,25 @@ import type {
 } from "@grpc/grpc-js";
 import type { Logger } from "pino";
 import { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
+import { AgentStoreAdminService } from "../../gen/agentstore/v1/agent_store_admin.js";
+import type { AuditSealer } from "../audit/sealer.js";
 import type { Authenticate } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
 import { shuttingDown } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
+import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
 import type { Call, Limits } from "./call.js";
 import type { Decode } from "./decode.js";
-import { GrpcCall, type RawStreamCall, type RawUnaryCall } from "./grpc-call.js";
+import { GrpcCall, type RawCall } from "./grpc-call.js";
 import * as interceptors from "./interceptors.js";
-import { Encoded, type Rpcs, type StreamRpc, type UnaryRpc } from "./method.js";
+import { type AdminRpcs, type AnyRpc, Encoded, type Rpcs } from "./method.js";
 
 /** What the calls of a server share. */
 export interface ServerContext {
   db: Database;
   appends: AppendQueue;
+  audit: AuditSealer;
+  snapshots: PolicySnapshots;
   limits: Limits;
   logger: Logger;
   authenticate: Authenticate;
@@ -41,31 +47,65 @@ export interface CallsInFlight {
 }
 
 /**
- * Adds the service AgentStore to a server.
+ * Adds the services AgentStore and AgentStoreAdmin to a server.
  *
- * @returns a handle on its calls, for shutdown
+ * @returns a handle on their calls, for shutdown
  */
-export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext): CallsInFlight {
-  const { db, appends, limits, logger, authenticate } = context;
-  const calls = new Set<GrpcCall>();
-  let draining = false;
+export function addServices(
+  server: Server,
+  rpcs: { store: Rpcs; admin: AdminRpcs },
+  context: ServerContext,
+): CallsInFlight {
+  const calls: Calls = { all: new Set(), draining: false };
   const clock = setInterval(() => {
     const now = performance.now();
-    for (const call of calls) call.abortIfDue(now);
+    for (const call of calls.all) call.abortIfDue(now);
   }, CHECK_EVERY_MS);
   clock.unref();
+  addService(server, AgentStoreService, rpcs.store, [], context, calls);
+  const guards = [interceptors.operatorsOnly("agentstore.v1.AgentStoreAdmin")];
+  addService(server, AgentStoreAdminService, rpcs.admin, guards, context, calls);
+  return {
+    drain() {
+      calls.draining = true;
+      for (const call of calls.all) if (call.isStream) call.abort(shuttingDown());
+    },
+    abort() {
+      for (const call of calls.all) call.abort(shuttingDown());
+    },
+    close() {
+      clearInterval(clock);
+    },
+  };
+}
+
+interface Calls {
+  all: Set<GrpcCall>;
+  draining: boolean;
+}
+
+function addService<Service extends ServiceDefinition>(
+  server: Server,
+  service: Service,
+  rpcs: { [Name in keyof Service]: unknown },
+  guards: interceptors.Interceptor[],
+  context: ServerContext,
+  calls: Calls,
+): void {
+  const { logger, authenticate } = context;
   const definition: Record<string, unknown> = {};
   const implementation: UntypedServiceImplementation = {};
-
-  for (const [key, method] of Object.entries(AgentStoreService)) {
+  const methods = Object.entries(service) as [string, MethodDefinition<unknown, unknown>][];
+  for (const [key, method] of methods) {
     const name = method.path.slice(method.path.lastIndexOf("/") + 1);
-    const rpc = rpcs[key as keyof Rpcs] as UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>;
+    const rpc = rpcs[key] as AnyRpc;
     const run = interceptors.chain(
       [
         interceptors.callId,
         interceptors.log(logger),
         interceptors.metrics,
         interceptors.principal(authenticate),
+        ...guards,
         interceptors.validation(rpc, method.requestDeserialize as unknown as Decode),
       ],
       (call: Call) => (call as GrpcCall).answer(rpc),
@@ -74,33 +114,20 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
     definition[key] = {
       ...method,
       requestDeserialize: (bytes: Buffer) => bytes,
-      responseSerialize: serializer(method.responseSerialize as (response: unknown) => Buffer),
+      responseSerialize: serializer(method.responseSerialize),
     };
-    implementation[key] = (raw: RawUnaryCall | RawStreamCall, respond?: sendUnaryData<unknown>) => {
-      const call = new GrpcCall(name, raw, db, appends, limits, respond);
-      calls.add(call);
-      if (draining) call.abort(shuttingDown());
+    implementation[key] = (raw: RawCall, respond?: sendUnaryData<unknown>) => {
+      const call = new GrpcCall(name, raw, context, respond);
+      calls.all.add(call);
+      if (calls.draining) call.abort(shuttingDown());
       void run(call).then((failure) => {
-        calls.delete(call);
+        calls.all.delete(call);
         if (failure) call.fail(failure);
         else call.succeed();
       });
     };
   }
   server.addService(definition as unknown as ServiceDefinition, implementation);
-
-  return {
-    drain() {
-      draining = true;
-      for (const call of calls) if (call.isStream) call.abort(shuttingDown());
-    },
-    abort() {
-      for (const call of calls) call.abort(shuttingDown());
-    },
-    close() {
-      clearInterval(clock);
-    },
-  };
 }
 
 function serializer(serialize: (response: unknown) => Buffer): (response: unknown) => Buffer {

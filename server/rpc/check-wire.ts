@@ -41,7 +41,7 @@ interface Place {
 }
 
 // One level of a Struct takes three levels of messages; what is around it, a few.
-const DEEPEST = limits.metadataDepth * 3 + 4;
+const DEEPEST = limits.metadataDepth * 3 + 3;
 
 function checkMessage(
   type: MessageType,

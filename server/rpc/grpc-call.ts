@@ -1,24 +1,43 @@
-// A grpc-js call, unary or server stream, as the chain's Call.
+// A grpc-js call, unary or with a stream in one direction, as the chain's Call.
+import type { EventEmitter } from "node:events";
 import {
   Metadata,
+  type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
   type sendUnaryData,
 } from "@grpc/grpc-js";
+import type { AuditSealer } from "../audit/sealer.js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
 import { RpcError, tooLong } from "../errors/rpc-error.js";
 import { toServiceError } from "../errors/status.js";
 import type { AppendQueue } from "../messages/append-queue.js";
+import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
 import type { Call, Limits, LogFields, LoggedFields, Principal } from "./call.js";
 import { Cancellation } from "./cancellation.js";
-import type { StreamRpc, UnaryRpc } from "./method.js";
+import type { AnyRpc } from "./method.js";
 
 /** A unary call of grpc-js whose request is still bytes. */
 export type RawUnaryCall = ServerUnaryCall<Buffer, unknown>;
 
 /** A server-streaming call of grpc-js whose request is still bytes. */
 export type RawStreamCall = ServerWritableStream<Buffer, unknown>;
+
+/** A client-streaming call of grpc-js whose requests are still bytes. */
+export type RawClientStreamCall = ServerReadableStream<Buffer, unknown>;
+
+/** A call of grpc-js, of any of these kinds. */
+export type RawCall = RawUnaryCall | RawStreamCall | RawClientStreamCall;
+
+/** What calls see of their server. */
+export interface CallEnvironment {
+  db: Database;
+  appends: AppendQueue;
+  audit: AuditSealer;
+  snapshots: PolicySnapshots;
+  limits: Limits;
+}
 
 /** One call; answer it inside the chain, then succeed or fail it. */
 export class GrpcCall implements Call {
@@ -30,6 +49,12 @@ export class GrpcCall implements Call {
   callId = "";
   principal: Principal = everyone;
   request: unknown;
+  readonly db: Database;
+  readonly appends: AppendQueue;
+  readonly audit: AuditSealer;
+  readonly snapshots: PolicySnapshots;
+  readonly limits: Limits;
+  requestBytes: number;
   readonly #respond: sendUnaryData<unknown> | undefined;
   #due: number;
   #response: unknown;
@@ -37,37 +62,42 @@ export class GrpcCall implements Call {
 
   /**
    * @param raw the call
-   * @param respond grpc-js' callback of a unary call; absent for a stream
+   * @param respond grpc-js' callback of a call that is answered once; absent for a server stream
    */
   constructor(
     readonly method: string,
-    readonly raw: RawUnaryCall | RawStreamCall,
-    readonly db: Database,
-    readonly appends: AppendQueue,
-    readonly limits: Limits,
+    readonly raw: RawCall,
+    environment: CallEnvironment,
     respond?: sendUnaryData<unknown>,
   ) {
     this.#respond = respond;
     this.peer = raw.getPeer();
-    raw.on("cancelled", () => {
+    this.db = environment.db;
+    this.appends = environment.appends;
+    this.audit = environment.audit;
+    this.snapshots = environment.snapshots;
+    this.limits = environment.limits;
+    this.requestBytes = "request" in raw ? raw.request.length : 0;
+    (raw as EventEmitter).on("cancelled", () => {
       // grpc-js says so of calls that have ended, too.
       if (!this.#ended) this.abort(this.#cancellation());
     });
     // grpc-js gives a deadline that has passed already one more turn.
     if (this.#isLate()) this.abort(tooLong());
-    this.#due = this.startedMs + limits.callMs;
+    this.#due = this.startedMs + this.limits.callMs;
   }
 
+  /** May the call go on for as long as its caller likes? */
   get isStream(): boolean {
-    return this.#respond === undefined;
+    return this.#respond === undefined || !("request" in this.raw);
   }
 
   get signal(): AbortSignal {
     return this.cancellation.signal;
   }
 
-  get requestBytes(): Buffer {
-    return this.raw.request;
+  get rawRequests(): AsyncIterable<Buffer> | [Buffer] {
+    return "request" in this.raw ? [this.raw.request] : this.#received(this.raw);
   }
 
   get metadata(): Metadata {
@@ -90,9 +120,9 @@ export class GrpcCall implements Call {
   }
 
   /** Runs the RPC; a stream is sent page by page, as fast as the caller reads. */
-  async answer(rpc: UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>): Promise<void> {
+  async answer(rpc: AnyRpc): Promise<void> {
     if (this.cancellation.reason) throw this.cancellation.reason;
-    const answer = rpc.handle(this.request, this);
+    const answer = rpc.handle(this.request as AsyncIterable<unknown>, this);
     if (answer instanceof Promise) {
       this.#response = await answer;
       return;
@@ -120,6 +150,28 @@ export class GrpcCall implements Call {
     if (this.#respond) this.#respond(serviceError);
     // destroy() would leave the caller without a status.
     else this.raw.emit("error", serviceError);
+  }
+
+  // The requests of a client's stream; the time that a call may take begins anew with each of them.
+  async *#received(raw: RawClientStreamCall): AsyncGenerator<Buffer, void, undefined> {
+    const requests = raw[Symbol.asyncIterator]() as AsyncIterator<Buffer, void>;
+    for (;;) {
+      const { done, value } = await this.#unlessAborted(requests.next());
+      if (done) return;
+      this.requestBytes += value.length;
+      this.#due = performance.now() + this.limits.callMs;
+      yield value;
+    }
+  }
+
+  // No Promise.race: a promise that outlives the call's messages would keep all of them.
+  #unlessAborted<T>(work: Promise<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const onAbort = () => reject(this.signal.reason as RpcError);
+      if (this.signal.aborted) onAbort();
+      this.signal.addEventListener("abort", onAbort, { once: true });
+      work.finally(() => this.signal.removeEventListener("abort", onAbort)).then(resolve, reject);
+    });
   }
 
   // Resolves when the page is on its way. grpc-js counts objects, not bytes, in

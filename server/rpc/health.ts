@@ -7,7 +7,7 @@ import { breakConnection } from "../db/cancel.js";
 
 const CHECK_EVERY_MS = 1_000;
 const CHECK_TIMEOUT_MS = 3_000;
-const SERVICES = ["", "agentstore.v1.AgentStore"];
+const SERVICES = ["", "agentstore.v1.AgentStore", "agentstore.v1.AgentStoreAdmin"];
 
 /** The health of one server. */
 export interface Health {

@@ -10,7 +10,7 @@ import { infoWriter } from "../log.js";
 import type { Call } from "./call.js";
 import { type Decode, decodeRequest } from "./decode.js";
 import { FieldChecks } from "./field-checks.js";
-import type { StreamRpc, UnaryRpc } from "./method.js";
+import type { AnyRpc } from "./method.js";
 
 /**
  * A step of the chain. Steps wait for nothing, so that a call has one promise and not one for each
@@ -73,7 +73,7 @@ export function log(logger: Logger): Interceptor {
         peer: call.peer,
         code: status[failure?.code ?? status.OK],
         duration_ms: Math.round((performance.now() - call.startedMs) * 1000) / 1000,
-        request_bytes: call.requestBytes.length,
+        request_bytes: call.requestBytes,
         ...call.noted,
       };
       if (!failure) {
@@ -120,19 +120,41 @@ export function principal(authenticate: Authenticate): Interceptor {
   };
 }
 
-/** Decodes the request and refuses one that is not valid. */
-export function validation(
-  rpc: UnaryRpc<unknown, unknown> | StreamRpc<unknown, unknown>,
-  decode: Decode,
-): Interceptor {
+/** Lets operators pass alone. */
+export function operatorsOnly(service: string): Interceptor {
   return {
     before(call) {
-      call.request = decodeRequest(decode, `${call.method}Request`, call.requestBytes);
-      const check = new FieldChecks();
-      rpc.validate(call.request, check, call.limits);
-      check.throwIfAny();
+      if (call.principal.admin) return;
+      throw new RpcError(
+        "PERMISSION_DENIED",
+        "the call is an operator's: it takes a token that the server's token file marks with admin",
+        { metadata: { service } },
+      );
     },
   };
+}
+
+/** Decodes the request, or each of a stream as it comes, and refuses one that is not valid. */
+export function validation(rpc: AnyRpc, decode: Decode): Interceptor {
+  const read = (call: Call, bytes: Buffer) => {
+    const request = decodeRequest(decode, `${call.method}Request`, bytes);
+    const check = new FieldChecks();
+    rpc.validate(request, check, call.limits);
+    check.throwIfAny();
+    return request;
+  };
+  return {
+    before(call) {
+      const { rawRequests } = call;
+      call.request = Array.isArray(rawRequests)
+        ? read(call, rawRequests[0])
+        : each(rawRequests, (bytes) => read(call, bytes));
+    },
+  };
+}
+
+async function* each<T, U>(items: AsyncIterable<T>, turn: (item: T) => U): AsyncGenerator<U> {
+  for await (const item of items) yield turn(item);
 }
 
 // Turns whatever was thrown into an RpcError; the unexpected gets an incident id.

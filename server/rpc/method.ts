@@ -1,5 +1,6 @@
 // The shape of an RPC: what validates its request and what answers it.
 import type { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
+import type { AgentStoreAdminService } from "../../gen/agentstore/v1/agent_store_admin.js";
 import type { CallContext, Limits } from "./call.js";
 import type { FieldChecks } from "./field-checks.js";
 
@@ -27,17 +28,41 @@ export interface StreamRpc<Request, Response> {
   handle(request: Request, context: CallContext): AsyncIterable<Response | Encoded<Response>>;
 }
 
-type Service = typeof AgentStoreService;
+/** An RPC that takes a stream of requests and answers once. */
+export interface ClientStreamRpc<Request, Response> {
+  /** Adds what is wrong with one of the requests to the checks. */
+  validate(request: Request, check: FieldChecks, limits: Limits): void;
+  /** Answers valid requests, each of which is sent for when the one before was taken. */
+  handle(
+    requests: AsyncIterable<Request>,
+    context: CallContext,
+  ): Promise<Response | Encoded<Response>>;
+}
+
+/** Any RPC, as what runs it knows it. */
+export type AnyRpc =
+  | UnaryRpc<unknown, unknown>
+  | StreamRpc<unknown, unknown>
+  | ClientStreamRpc<unknown, unknown>;
 
 type RpcOf<M> = M extends {
+  requestStream: infer TakesStream;
   responseStream: infer IsStream;
   requestDeserialize: (bytes: Buffer) => infer Request;
   responseSerialize: (value: infer Response) => Buffer;
 }
-  ? IsStream extends true
-    ? StreamRpc<Request, Response>
-    : UnaryRpc<Request, Response>
+  ? TakesStream extends true
+    ? ClientStreamRpc<Request, Response>
+    : IsStream extends true
+      ? StreamRpc<Request, Response>
+      : UnaryRpc<Request, Response>
   : never;
 
-/** An implementation of every RPC of the service. */
-export type Rpcs = { [Name in keyof Service]: RpcOf<Service[Name]> };
+/** An implementation of every RPC of a service. */
+export type RpcsOf<Service> = { [Name in keyof Service]: RpcOf<Service[Name]> };
+
+/** An implementation of the service AgentStore. */
+export type Rpcs = RpcsOf<typeof AgentStoreService>;
+
+/** An implementation of the service AgentStoreAdmin. */
+export type AdminRpcs = RpcsOf<typeof AgentStoreAdminService>;

@@ -13,34 +13,57 @@ const POSITION = /^-?\d{1,19},-?\d{1,19}$/;
  * @param position where the next page starts, two numbers
  */
 export function encodePageToken(query: unknown[], position: [bigint, bigint]): string {
-  const text = position.join(",");
-  return Buffer.concat([checksum(query, text), Buffer.from(text)]).toString("base64url");
+  return encodeTextPageToken(query, position.join(","));
+}
+
+/** As encodePageToken, for a position that is a text without U+0000. */
+export function encodeTextPageToken(query: unknown[], position: string): string {
+  return Buffer.concat([checksum(query, position), Buffer.from(position)]).toString("base64url");
 }
 
 /**
  * Reads a token.
  *
  * @param query as given to encodePageToken
+ * @param field what it is called in the request
  * @returns the position; null for an empty token: the first page
  * @throws INVALID_PAGE_TOKEN when the token was altered or is another query's
  */
-export function decodePageToken(token: string, query: unknown[]): [bigint, bigint] | null {
-  if (token === "") return null;
-  const bytes = Buffer.from(token, "base64url");
-  const text = bytes.subarray(CHECKSUM_BYTES).toString("latin1");
-  const intact =
-    bytes.toString("base64url") === token &&
-    POSITION.test(text) &&
-    checksum(query, text).equals(bytes.subarray(0, CHECKSUM_BYTES));
-  if (!intact) {
-    throw fieldError(
-      "INVALID_PAGE_TOKEN",
-      "page_token",
-      "was altered or belongs to another query; start again from the first page",
-    );
-  }
+export function decodePageToken(
+  token: string,
+  query: unknown[],
+  field = "page_token",
+): [bigint, bigint] | null {
+  const text = decodeTextPageToken(token, query, field);
+  if (text === null) return null;
+  if (!POSITION.test(text)) throw invalidPageToken(field);
   const [first = "", second = ""] = text.split(",");
   return [BigInt.asIntN(64, BigInt(first)), BigInt.asIntN(64, BigInt(second))];
+}
+
+/** As decodePageToken, for a token of encodeTextPageToken. */
+export function decodeTextPageToken(
+  token: string,
+  query: unknown[],
+  field = "page_token",
+): string | null {
+  if (token === "") return null;
+  const bytes = Buffer.from(token, "base64url");
+  const text = bytes.subarray(CHECKSUM_BYTES).toString();
+  const intact =
+    bytes.toString("base64url") === token &&
+    checksum(query, text).equals(bytes.subarray(0, CHECKSUM_BYTES)) &&
+    !text.includes("\0");
+  if (!intact) throw invalidPageToken(field);
+  return text;
+}
+
+function invalidPageToken(field: string): Error {
+  return fieldError(
+    "INVALID_PAGE_TOKEN",
+    field,
+    "was altered or belongs to another query; start again from the beginning",
+  );
 }
 
 // A checksum, not a signature: a forged token reaches nothing that the caller

@@ -18,7 +18,7 @@ const search = (name: string, scope: string) =>
                  SELECT ${QUALIFIED}
                    FROM conversation_messages AS m
                    JOIN conversations AS c ON c.id = m.conversation_id
-                  WHERE c.tenant_id = $1 AND m.content ILIKE $2 ${scope}
+                  WHERE c.tenant_id = $1 AND m.content ILIKE $2 AND m.deleted_at IS NULL ${scope}
                   ORDER BY m.ts_ms DESC NULLS LAST, m.id DESC
                   LIMIT $3
                ) AS hits

@@ -5,6 +5,7 @@ import type {
   CreateSessionResponse,
 } from "../../gen/agentstore/v1/sessions.js";
 import { AgentSession } from "../../gen/agentstore/v1/sessions.js";
+import { recordAudit } from "../audit/record.js";
 import type { Queries } from "../db/database.js";
 import { RpcError } from "../errors/rpc-error.js";
 import { fingerprint } from "../idempotency/fingerprint.js";
@@ -17,6 +18,7 @@ import {
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
 import type { UnaryRpc } from "../rpc/method.js";
+import { syncLabels } from "./labels.js";
 import { checkSessionFields, distinctTags, toAgentSession } from "./session.js";
 import * as sql from "./sql.js";
 
@@ -76,12 +78,25 @@ async function insert(
   ]);
   const session = toAgentSession(present(row));
   const answer = AgentSession.encode(session).finish();
-  await keepTenantAnswer(queries, tenant, request.requestId, print, answer, now);
+  const { requestId } = request;
+  await Promise.all([
+    syncLabels(queries, session.id),
+    keepTenantAnswer(
+      queries,
+      { tenant, requestId, fingerprint: print, conversationId: session.id },
+      answer,
+      now,
+    ),
+    recordAudit(queries, context, { rpc: "CreateSession", conversationId: session.id, requestId }),
+  ]);
   return session;
 }
 
-// The table of models may have columns that only its owner can fill.
-async function modelNotRegistered(
+/**
+ * Makes MODEL_NOT_REGISTERED of the error that Postgres gave: the table of models may have columns
+ * that only its owner can fill. Any other error is returned as it is.
+ */
+export async function modelNotRegistered(
   error: unknown,
   modelId: string,
   context: CallContext,

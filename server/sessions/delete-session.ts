@@ -3,16 +3,11 @@ import type {
   DeleteSessionRequest,
   DeleteSessionResponse,
 } from "../../gen/agentstore/v1/sessions.js";
+import { recordAudit } from "../audit/record.js";
 import { fingerprint } from "../idempotency/fingerprint.js";
-import {
-  checkRequestId,
-  findAnswer,
-  forgetAnswers,
-  keepAnswer,
-  repeatable,
-} from "../idempotency/requests.js";
-import { deleteAllMessages } from "../messages/delete-all-messages.js";
+import { checkRequestId, findAnswer, keepAnswer, repeatable } from "../idempotency/requests.js";
 import type { UnaryRpc } from "../rpc/method.js";
+import { deleteEverything } from "./delete-everything.js";
 import * as sql from "./sql.js";
 
 export const deleteSession: UnaryRpc<DeleteSessionRequest, DeleteSessionResponse> = {
@@ -36,10 +31,11 @@ export const deleteSession: UnaryRpc<DeleteSessionRequest, DeleteSessionResponse
       const kept = await findAnswer(queries, write);
       if (kept) return { deleted: true, replayed: true };
       if (!locked) return { deleted: false, replayed: false };
-      await deleteAllMessages(queries, conversationId);
-      await forgetAnswers(queries, conversationId);
-      await queries.query(sql.deleteSession, [conversationId]);
-      await keepAnswer(queries, write, {}, new Date());
+      await deleteEverything(queries, conversationId);
+      await Promise.all([
+        keepAnswer(queries, write, {}, new Date()),
+        recordAudit(queries, context, { rpc: "DeleteSession", conversationId, requestId }),
+      ]);
       return { deleted: true, replayed: false };
     });
   },

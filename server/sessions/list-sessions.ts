@@ -1,30 +1,44 @@
-// ListSessions: by last activity, from the sessions' own rows.
+// ListSessions: by last activity, from the sessions' own rows, those that a filter chooses.
 import type {
   ListSessionsRequest,
   ListSessionsResponse,
   SessionSummary,
 } from "../../gen/agentstore/v1/sessions.js";
+import { canonicalJson } from "../idempotency/fingerprint.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { decodePageToken, encodePageToken } from "../rpc/page-token.js";
+import { checkSessionFilter, isFilter, sessionPage } from "./filter.js";
 import { toAgentSession, toDate } from "./session.js";
 import * as sql from "./sql.js";
 
 const BIGINT_MOST = 2n ** 63n - 1n;
 
 export const listSessions: UnaryRpc<ListSessionsRequest, ListSessionsResponse> = {
-  validate({ modelId, pageSize }, check, limits) {
+  validate({ modelId, pageSize, filter }, check, limits) {
     check.text("model_id", modelId, limits.idCharacters);
     check.within("page_size", pageSize, 0, limits.pageSizeMost);
+    if (filter) checkSessionFilter(filter, check, limits);
   },
 
-  async handle({ modelId, pageSize, pageToken }, { db, principal, signal, limits }) {
+  async handle({ modelId, pageSize, pageToken, filter }, { db, principal, signal, limits }) {
     const query = ["ListSessions", modelId];
-    const [activity, id] = decodePageToken(pageToken, query) ?? [BIGINT_MOST, BIGINT_MOST];
+    if (isFilter(filter)) query.push(canonicalJson(filter));
+    const after = decodePageToken(pageToken, query) ?? [BIGINT_MOST, BIGINT_MOST];
     const size = pageSize || limits.pageSizeDefault;
-    const values = [principal.tenant, activity, id, size + 1, limits.pageBytes];
-    const rows = modelId
-      ? await db.query(sql.listSessionsOfModel, [...values, modelId], signal)
-      : await db.query(sql.listSessions, values, signal);
+    const { tenant } = principal;
+    const count = size + 1;
+    const bytes = limits.pageBytes;
+    const values = [tenant, ...after, count, bytes];
+    let rows: sql.SummaryRow[];
+    if (isFilter(filter)) {
+      const now = new Date();
+      const page = sessionPage({ tenant, modelId, filter, after, count, bytes, now });
+      rows = await db.query(page.statement, page.values, signal);
+    } else if (modelId) {
+      rows = await db.query(sql.listSessionsOfModel, [...values, modelId], signal);
+    } else {
+      rows = await db.query(sql.listSessions, values, signal);
+    }
     const page = rows.slice(0, size);
     const last = page.at(-1);
     const more = last !== undefined && last.found > BigInt(page.length);

@@ -1,5 +1,9 @@
 // Sessions between their row and the contract, and the checks of their fields.
-import { type AgentSession, SessionState } from "../../gen/agentstore/v1/sessions.js";
+import {
+  type AgentSession,
+  SessionState,
+  type SnapshotPolicy,
+} from "../../gen/agentstore/v1/sessions.js";
 import type { Limits } from "../rpc/call.js";
 import { type FieldChecks, isTimeMs } from "../rpc/field-checks.js";
 import type { SessionRow } from "./sql.js";
@@ -20,7 +24,35 @@ export function toAgentSession(row: SessionRow): AgentSession {
     lastSeq: row.last_seq,
     updatedAt: row.updated_at,
     expiresAt: row.expires_at ?? undefined,
+    parent:
+      row.parent_conversation_id === null
+        ? undefined
+        : { conversationId: row.parent_conversation_id, seq: row.parent_seq ?? 0n },
+    snapshotPolicy:
+      row.snapshot_every_messages === null
+        ? undefined
+        : {
+            everyMessages: row.snapshot_every_messages,
+            everyMinutes: row.snapshot_every_minutes ?? 0n,
+          },
   };
+}
+
+/**
+ * Checks a policy of snapshots, if there is one.
+ *
+ * @param field path of the policy in the request
+ */
+export function checkSnapshotPolicy(
+  field: string,
+  policy: SnapshotPolicy | undefined,
+  check: FieldChecks,
+  limits: Limits,
+): void {
+  if (!policy) return;
+  const { everyMessages, everyMinutes } = policy;
+  check.within(`${field}.every_messages`, everyMessages, 0n, limits.snapshotEveryMessages);
+  check.within(`${field}.every_minutes`, everyMinutes, 0n, limits.snapshotEveryMinutes);
 }
 
 /** The fields of a session that callers set. */

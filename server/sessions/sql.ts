@@ -14,10 +14,15 @@ export interface SessionRow {
   last_seq: bigint;
   updated_at: Date;
   expires_at: Date | null;
+  parent_conversation_id: bigint | null;
+  parent_seq: bigint | null;
+  snapshot_every_messages: bigint | null;
+  snapshot_every_minutes: bigint | null;
 }
 
 const SESSION = `id, model_id, created_at, title, owner_id, tags, metadata, revision, last_seq,
-  updated_at, expires_at`;
+  updated_at, expires_at, parent_conversation_id, parent_seq, snapshot_every_messages,
+  snapshot_every_minutes`;
 
 // NOT EXISTS first: a models table with NOT NULL columns of its own refuses the
 // row before ON CONFLICT sees that the model is there.
@@ -58,6 +63,10 @@ export const updateSession = statement<SessionRow>(
           tags = CASE WHEN 'tags' = ANY ($3) THEN $6 ELSE tags END,
           metadata = CASE WHEN 'metadata' = ANY ($3) THEN $7 ELSE metadata END,
           expires_at = CASE WHEN 'expires_at' = ANY ($3) THEN $8 ELSE expires_at END,
+          snapshot_every_messages = CASE WHEN 'snapshot_policy' = ANY ($3) THEN $10
+                                         ELSE snapshot_every_messages END,
+          snapshot_every_minutes = CASE WHEN 'snapshot_policy' = ANY ($3) THEN $11
+                                        ELSE snapshot_every_minutes END,
           revision = revision + 1,
           updated_at = greatest(updated_at, $9)
     WHERE id = $1 AND tenant_id = $2
@@ -86,17 +95,23 @@ export interface SummaryRow extends SessionRow {
   found: bigint;
 }
 
-// The order of lists: sessions without messages sort last. Written as the index
-// conversations_by_activity has it, so that a page is one range of that index.
-const ACTIVITY = "coalesce(last_message_ms, -9223372036854775808)";
+/**
+ * The order of lists: sessions without messages sort last. Written as the index
+ * conversations_by_activity has it, so that a page is one range of that index.
+ */
+export const ACTIVITY = "coalesce(last_message_ms, -9223372036854775808)";
 
 // What a summary may weigh apart from its metadata: titles, tags and the preview.
 const SUMMARY_BYTES = 4_000;
 
-const SUMMARY = `${SESSION}, message_count, last_message_ms, first_message`;
+/** The columns of a SummaryRow but its last two. */
+export const SUMMARY = `${SESSION}, message_count, last_message_ms, first_message`;
 
-// $1 tenant, $2 activity and $3 id of the last session seen, $4 how many, $5 bytes.
-const pageOf = (source: string): string =>
+/**
+ * A page of sessions from a source of its rows in order. $1 tenant, $2 activity and $3 id of the last
+ * session seen, $4 how many, $5 bytes.
+ */
+export const pageOf = (source: string): string =>
   `SELECT * FROM (
      SELECT *,
             count(*) OVER () AS found,

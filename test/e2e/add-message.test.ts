@@ -89,7 +89,7 @@ describe("request_id", () => {
       const first = await store.call("addMessage", request);
       const before = await stateOf(conversationId);
       const again = await store.call("addMessage", request);
-      expect(again).toEqual({ message: first.message, replayed: true });
+      expect(again).toEqual({ ...first, replayed: true });
       expect(await stateOf(conversationId)).toEqual(before);
     }
   });

@@ -98,7 +98,7 @@ describe("request_id", () => {
     await store.appendNumbered(conversationId, 1, 3);
     const before = await stateOf(conversationId);
     const again = await store.call("addMessages", request);
-    expect(again).toEqual({ messages: first.messages, replayed: true });
+    expect(again).toEqual({ ...first, replayed: true });
     expect(await stateOf(conversationId)).toEqual(before);
   });
 

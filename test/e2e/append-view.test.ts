@@ -16,7 +16,7 @@ test("KEYS answers with what the server gave the messages, and nothing else", as
     message: full,
     view: MessageView.KEYS,
   });
-  const place = { conversationId, role: Role.UNSPECIFIED, timestampMs: -1n };
+  const place = { conversationId, role: Role.UNSPECIFIED, timestampMs: -1n, version: 0n };
   const first = { id: message!.id, seq: 1n, revision: 2n, ...place };
   expect(message).toEqual(stored({}, first));
   expect(message!.id).toBeGreaterThan(0n);
@@ -57,7 +57,10 @@ test("a repeat is answered in its own view", async () => {
   const all = (await store.call("getMessages", { conversationId })).messages;
   expect(all).toHaveLength(3);
   const keys = all.map(({ id, seq, revision, timestampMs }) =>
-    stored({}, { id, conversationId, seq, revision, timestampMs, role: Role.UNSPECIFIED }),
+    stored(
+      {},
+      { id, conversationId, seq, revision, timestampMs, role: Role.UNSPECIFIED, version: 0n },
+    ),
   );
   const repeated = async (view: MessageView) => {
     const one = await store.call("addMessage", { ...write, view });

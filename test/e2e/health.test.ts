@@ -52,15 +52,18 @@ async function firstOfWatch(name: string): Promise<string> {
   throw new Error("the watch ended without an answer");
 }
 
-describe.each(["", "agentstore.v1.AgentStore"])("the service %j", (name) => {
-  test("is SERVING", async () => {
-    expect(await check(name)).toBe("SERVING");
-  });
+describe.each(["", "agentstore.v1.AgentStore", "agentstore.v1.AgentStoreAdmin"])(
+  "the service %j",
+  (name) => {
+    test("is SERVING", async () => {
+      expect(await check(name)).toBe("SERVING");
+    });
 
-  test("is SERVING to who watches it", async () => {
-    expect(await firstOfWatch(name)).toBe("SERVING");
-  });
-});
+    test("is SERVING to who watches it", async () => {
+      expect(await firstOfWatch(name)).toBe("SERVING");
+    });
+  },
+);
 
 test("a service that nobody knows is NOT_FOUND, and SERVICE_UNKNOWN to who watches it", async () => {
   await expect(check("no.such.Service")).rejects.toMatchObject({ code: status.NOT_FOUND });

@@ -96,6 +96,9 @@ export function stored(message: Part<NewMessage>, place: Partial<AgentMessage>):
       ...usage,
     },
     timestampMs: timestampMs ?? 0n,
+    version: 1n,
+    editedAt: undefined,
+    deletedAt: undefined,
     ...rest,
     ...place,
   } as AgentMessage;

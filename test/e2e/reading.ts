@@ -11,13 +11,20 @@ export interface Reading {
   offset: bigint;
 }
 
-/** The seqs that a read of a session of so many messages returns, in their order. */
+/**
+ * The seqs that a read of a session of so many messages returns, in their order.
+ *
+ * @param hidden those that are deleted and not asked for
+ */
 export function expectedSeqs(
   count: number,
   { afterSeq, beforeSeq, lastN, order, offset }: Reading,
+  hidden: ReadonlySet<bigint> = new Set(),
 ): bigint[] {
   let seqs = Array.from({ length: count }, (_, index) => BigInt(index + 1));
-  seqs = seqs.filter((seq) => seq > afterSeq && (beforeSeq === 0n || seq < beforeSeq));
+  seqs = seqs.filter(
+    (seq) => seq > afterSeq && (beforeSeq === 0n || seq < beforeSeq) && !hidden.has(seq),
+  );
   if (lastN > 0n) seqs = seqs.slice(-Number(lastN));
   if (order === MessageOrder.NEWEST_FIRST) seqs.reverse();
   return seqs.slice(Number(offset));

@@ -44,6 +44,7 @@ describe.each(["v1", "v1alpha"])("%s", (version) => {
       Buffer.from(fieldsOf(service, 1)[0]!).toString(),
     );
     expect(services).toContain("agentstore.v1.AgentStore");
+    expect(services).toContain("agentstore.v1.AgentStoreAdmin");
   });
 
   test("describes the service with all of its RPCs", async () => {

@@ -4,17 +4,21 @@ import { type CallOptions, type Client, credentials, Metadata } from "@grpc/grpc
 import { afterAll, beforeAll, expect } from "vitest";
 import { AgentStoreClient, type AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
 import { LoadContextRequest, RepairSessionRequest } from "../../gen/agentstore/v1/context.js";
+import { ForkSessionRequest } from "../../gen/agentstore/v1/forks.js";
 import * as leases from "../../gen/agentstore/v1/leases.js";
 import * as messages from "../../gen/agentstore/v1/messages.js";
 import { SearchMessagesRequest } from "../../gen/agentstore/v1/search.js";
 import * as sessions from "../../gen/agentstore/v1/sessions.js";
+import * as snapshots from "../../gen/agentstore/v1/snapshots.js";
+import * as state from "../../gen/agentstore/v1/state.js";
+import * as versions from "../../gen/agentstore/v1/versions.js";
 import { RawConnection } from "../harness/raw-grpc.js";
 import { type ExpectedFault, expectFault, type Fault, failure, unpack } from "./faults.js";
 import { findTarget, type Target } from "./target.js";
 
 type Service = typeof AgentStoreService;
-/** An RPC as the generated client names it. */
-export type Rpc = keyof Service;
+/** An RPC as the generated client names it; those that carry files have helpers of their own. */
+export type Rpc = Exclude<keyof Service, "exportSessions" | "importSessions">;
 type Unary = Exclude<Rpc, "streamMessages">;
 type Request<Name extends Rpc> = Parameters<Service[Name]["requestSerialize"]>[0];
 type Response<Name extends Rpc> = ReturnType<Service[Name]["responseDeserialize"]>;
@@ -33,12 +37,24 @@ const requests: { [Name in Rpc]: { fromPartial(part: never): Request<Name> } } =
   getSession: sessions.GetSessionRequest,
   updateSession: sessions.UpdateSessionRequest,
   listSessions: sessions.ListSessionsRequest,
+  listTags: sessions.ListTagsRequest,
   deleteSession: sessions.DeleteSessionRequest,
   addMessage: messages.AddMessageRequest,
   addMessages: messages.AddMessagesRequest,
   getMessage: messages.GetMessageRequest,
   getMessages: messages.GetMessagesRequest,
   streamMessages: messages.StreamMessagesRequest,
+  updateMessage: versions.UpdateMessageRequest,
+  deleteMessage: versions.DeleteMessageRequest,
+  undeleteMessage: versions.UndeleteMessageRequest,
+  revertMessage: versions.RevertMessageRequest,
+  listMessageVersions: versions.ListMessageVersionsRequest,
+  forkSession: ForkSessionRequest,
+  createSnapshot: snapshots.CreateSnapshotRequest,
+  listSnapshots: snapshots.ListSnapshotsRequest,
+  getSnapshot: snapshots.GetSnapshotRequest,
+  restoreSnapshot: snapshots.RestoreSnapshotRequest,
+  deleteSnapshot: snapshots.DeleteSnapshotRequest,
   searchMessages: SearchMessagesRequest,
   getSessionStats: sessions.GetSessionStatsRequest,
   acquireLease: leases.AcquireLeaseRequest,
@@ -46,6 +62,8 @@ const requests: { [Name in Rpc]: { fromPartial(part: never): Request<Name> } } =
   releaseLease: leases.ReleaseLeaseRequest,
   loadContext: LoadContextRequest,
   repairSession: RepairSessionRequest,
+  getState: state.GetStateRequest,
+  updateState: state.UpdateStateRequest,
 };
 
 /** What a call carries besides its request. */

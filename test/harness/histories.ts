@@ -1,27 +1,99 @@
 // Random histories for property tests: plain data, so that a failing one shrinks and can be read.
 import fc from "fast-check";
 import { MessageOrder, type NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
-import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
+import { type AgentSession, SessionState } from "../../gen/agentstore/v1/sessions.js";
+import { RestoreMode } from "../../gen/agentstore/v1/snapshots.js";
 import { newMessage } from "./stubs.js";
 
 /** One step of a history. Sessions, requests and seqs are chosen modulo what there is by then. */
 export type Step =
   | { do: "create"; fields: SessionFields; requestId: string }
-  | { do: "append"; session: number; messages: NewMessage[]; requestId: string; expect: Expect }
-  | { do: "append one"; session: number; message: NewMessage; requestId: string; expect: Expect }
+  | {
+      do: "append";
+      session: number;
+      messages: NewMessage[];
+      requestId: string;
+      expect: Expect;
+      state: StateChange | undefined;
+    }
+  | {
+      do: "append one";
+      session: number;
+      message: NewMessage;
+      requestId: string;
+      expect: Expect;
+      state: StateChange | undefined;
+    }
+  | ({ do: "write state"; session: number; requestId: string } & StateChange)
+  | { do: "read state"; session: number }
   | { do: "retry"; request: number; change: Change }
   | { do: "update"; session: number; fields: SessionFields; mask: string[]; requestId: string }
   | { do: "delete"; session: number; requestId: string }
+  | {
+      do: "edit";
+      session: number;
+      seq: number;
+      message: NewMessage;
+      mask: string[];
+      requestId: string;
+      expect: Expect;
+    }
+  | {
+      do: "delete message" | "undelete message";
+      session: number;
+      seq: number;
+      requestId: string;
+      expect: Expect;
+    }
+  | {
+      do: "revert";
+      session: number;
+      seq: number;
+      version: number;
+      requestId: string;
+      expect: Expect;
+    }
+  | { do: "fork"; session: number; atSeq: number | undefined; requestId: string }
+  | { do: "take snapshot"; session: number; name: string; requestId: string }
+  | {
+      do: "restore snapshot";
+      session: number;
+      snapshot: number;
+      mode: RestoreMode;
+      requestId: string;
+      expect: Expect;
+    }
+  | { do: "delete snapshot"; session: number; snapshot: number; requestId: string }
+  | { do: "read snapshots"; session: number; snapshot: number }
+  | { do: "versions"; session: number; seq: number }
   | { do: "get session"; session: number }
-  | { do: "get message"; session: number; seq: number }
+  | { do: "get message"; session: number; seq: number; version: number; showDeleted: boolean }
   | { do: "page"; session: number; range: Range; offset: number; appendBetween: boolean }
   | { do: "stream"; session: number; range: Range }
-  | { do: "list"; pageSize: number }
+  | { do: "list"; pageSize: number; filter: FilterChoice | undefined }
   | { do: "stats"; session: number }
   | { do: "search"; query: string; limit: number };
 
-/** What the caller says of the session's last_seq. */
+/** What the caller says of the session's last_seq, or of a revision. */
 export type Expect = "nothing" | "right" | "too low" | "too high";
+
+/** A state to write: `too low` expects one of before, `too high` one that never was. */
+export interface StateChange {
+  document: string;
+  expect: Expect;
+}
+
+/** A filter for what a session has; the i-th bit of a number chooses its i-th tag. */
+export interface FilterChoice {
+  session: number;
+  allTags: number;
+  anyTags: number;
+  owner: boolean;
+  metadata: boolean;
+  state: SessionState;
+  created: boolean;
+  lastMessage: boolean;
+}
 
 /** What a retry changes in the request. */
 export type Change = "nothing" | "body" | "rpc" | "request_id";
@@ -39,6 +111,7 @@ export interface Range {
   beforeSeq: number;
   lastN: number;
   order: MessageOrder;
+  showDeleted: boolean;
 }
 
 const ODD_TEXTS = [
@@ -155,6 +228,25 @@ const expectation = fc.oneof(
   { arbitrary: fc.constantFrom<Expect>("right", "too low", "too high"), weight: 1 },
 );
 
+// What is written is what comes back, so white space and the order of keys count.
+const document: fc.Arbitrary<string> = fc.oneof(
+  json.map((value) => JSON.stringify(value, undefined, 1)),
+  fc.constantFrom("0", "null", ' {"b":1 ,"a":2,"b":1e400}\r\n', '"\\u0000\\ud800"', "[[]]"),
+);
+
+const stateChange: fc.Arbitrary<StateChange> = fc.record({ document, expect: expectation });
+
+const filterChoice: fc.Arbitrary<FilterChoice> = fc.record({
+  session,
+  allTags: fc.nat({ max: 3 }),
+  anyTags: fc.nat({ max: 3 }),
+  owner: fc.boolean(),
+  metadata: fc.boolean(),
+  state: fc.constantFrom(SessionState.UNSPECIFIED, SessionState.ACTIVE, SessionState.EXPIRED),
+  created: fc.boolean(),
+  lastMessage: fc.boolean(),
+});
+
 const range: fc.Arbitrary<Range> = fc.record({
   pageSize: fc.oneof(fc.integer({ min: 1, max: 7 }), fc.constantFrom(0, 1_000)),
   afterSeq: fc.oneof(fc.constant(0), fc.nat({ max: 30 })),
@@ -165,9 +257,93 @@ const range: fc.Arbitrary<Range> = fc.record({
     MessageOrder.OLDEST_FIRST,
     MessageOrder.NEWEST_FIRST,
   ),
+  showDeleted: fc.boolean(),
 });
 
+// Mostly a message that is there.
+const seq = fc.nat({ max: 30 });
+
+// What goes together is changed together, so that any message can be put in the place of any other.
+const mask = fc
+  .tuple(
+    fc.subarray(["content", "name", "timestamp_ms", "metadata", "usage"], { minLength: 1 }),
+    fc.boolean(),
+    fc.boolean(),
+  )
+  .map(([paths, payload, role]) => [
+    ...paths,
+    ...(payload ? ["payload", "payload_type"] : []),
+    ...(role ? ["role", "tool_calls", "tool_call_id"] : []),
+  ]);
+
+const change = { session, seq, requestId, expect: expectation };
+
+const life: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({ do: fc.constant("edit" as const), ...change, message, mask }),
+  },
+  { weight: 4, arbitrary: fc.record({ do: fc.constant("delete message" as const), ...change }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("undelete message" as const), ...change }) },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("revert" as const),
+      ...change,
+      version: fc.integer({ min: 1, max: 6 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      do: fc.constant("fork" as const),
+      session,
+      atSeq: fc.option(fc.nat({ max: 30 }), { nil: undefined }),
+      requestId,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("take snapshot" as const),
+      session,
+      name: fc.constantFrom("", "a name"),
+      requestId,
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      do: fc.constant("restore snapshot" as const),
+      session,
+      snapshot: fc.nat({ max: 3 }),
+      mode: fc.constantFrom(RestoreMode.FORK, RestoreMode.ROLL_BACK, RestoreMode.ROLL_BACK),
+      requestId,
+      expect: expectation,
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant("delete snapshot" as const),
+      session,
+      snapshot: fc.nat({ max: 3 }),
+      requestId,
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant("read snapshots" as const),
+      session,
+      snapshot: fc.nat({ max: 3 }),
+    }),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("versions" as const), session, seq }) },
+);
+
 const step: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 24, arbitrary: life },
   { weight: 3, arbitrary: fc.record({ do: fc.constant("create" as const), fields, requestId }) },
   {
     weight: 6,
@@ -177,6 +353,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       messages: fc.array(message, { minLength: 1, maxLength: 8 }),
       requestId,
       expect: expectation,
+      state: fc.option(stateChange, { nil: undefined, freq: 3 }),
     }),
   },
   {
@@ -187,8 +364,16 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       message,
       requestId,
       expect: expectation,
+      state: fc.option(stateChange, { nil: undefined, freq: 3 }),
     }),
   },
+  {
+    weight: 3,
+    arbitrary: fc
+      .record({ do: fc.constant("write state" as const), session, requestId, change: stateChange })
+      .map(({ change, ...step }) => ({ ...step, ...change })),
+  },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant("read state" as const), session }) },
   {
     weight: 5,
     arbitrary: fc.record({
@@ -214,7 +399,9 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("get message" as const),
       session,
-      seq: fc.integer({ min: 1, max: 30 }),
+      seq,
+      version: fc.oneof(fc.constant(0), fc.integer({ min: 1, max: 4 })),
+      showDeleted: fc.boolean(),
     }),
   },
   {
@@ -233,6 +420,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc.record({
       do: fc.constant("list" as const),
       pageSize: fc.integer({ min: 1, max: 5 }),
+      filter: fc.option(filterChoice, { nil: undefined, freq: 3 }),
     }),
   },
   { weight: 2, arbitrary: fc.record({ do: fc.constant("stats" as const), session }) },

@@ -3,19 +3,26 @@ import { isDeepStrictEqual } from "node:util";
 import { type AgentMessage, MessageOrder, Role } from "../../gen/agentstore/v1/messages.js";
 import {
   type AgentSession,
+  SessionFilter,
   SessionState,
   type SessionStats,
   type SessionSummary,
 } from "../../gen/agentstore/v1/sessions.js";
+import { MessageChange } from "../../gen/agentstore/v1/versions.js";
+import { applyLife, type LifeName, type ModelSnapshot, type ModelVersion } from "./model-life.js";
+import { appendState, chooses, refuseEtag, updateState } from "./model-state.js";
+import { dateOf, refused, rising, within } from "./model-values.js";
 import type { RequestOf, ResponseOf, RpcName } from "./stubs.js";
 
 /** The RPCs that write. */
 export type WriteName =
+  | LifeName
   | "createSession"
   | "updateSession"
   | "deleteSession"
   | "addMessage"
-  | "addMessages";
+  | "addMessages"
+  | "updateState";
 
 /** How a call ended, as far as the model says it. */
 export type Outcome = { answer: object } | { reason: string; metadata: Record<string, string> };
@@ -31,7 +38,18 @@ export interface Seen<Name extends RpcName = RpcName> {
 /** A session as the model holds it. */
 export interface ModelSession {
   session: AgentSession;
+  /** The current version of each, deleted ones too. */
   messages: AgentMessage[];
+  /** All versions of each, the oldest first. */
+  versions: ModelVersion[][];
+  /** The oldest first. */
+  snapshots: ModelSnapshot[];
+  /** The state, as JSON text. */
+  document: string | undefined;
+  /** The session's revision at which the state was written; 0 while none was. */
+  stateRevision: bigint;
+  /** The state's etag: empty while there is no state, undefined where no answer has told it yet. */
+  etag: string | undefined;
   deleted: boolean;
   answers: Map<string, KeptAnswer>;
 }
@@ -46,7 +64,10 @@ interface KeptAnswer {
 export class Model {
   readonly sessions: ModelSession[] = [];
   readonly #created = new Map<string, KeptAnswer>();
-  #lastMessageId = 0n;
+  /** All etags so far. */
+  readonly etags = new Set<string>();
+  /** The highest id of a message so far. */
+  lastMessageId = 0n;
 
   /** The session with this id, unless it was deleted. */
   find(id: bigint | undefined): ModelSession | undefined {
@@ -61,7 +82,7 @@ export class Model {
    */
   write<Name extends WriteName>(name: Name, request: RequestOf<Name>, seen: Seen<Name>): Outcome {
     const { requestId = "", ...body } = request as { requestId?: string };
-    const id = (request as { conversationId?: bigint }).conversationId ?? sessionId(request);
+    const id = sessionId(request);
     // A deleted session still knows the request that deleted it.
     const owner = this.sessions.find(({ session }) => session.id === id);
     const answers = name === "createSession" ? this.#created : owner?.answers;
@@ -93,17 +114,21 @@ export class Model {
       case "addMessage": {
         const { message, ...rest } = request as RequestOf<"addMessage">;
         const answer = seen.answer as ResponseOf<"addMessage"> | undefined;
-        const listed = answer && { messages: answer.message ? [answer.message] : [] };
+        const listed = answer && { ...answer, messages: answer.message ? [answer.message] : [] };
         const outcome = this.#append(
           { ...rest, messages: message ? [message] : [] },
-          { ...seen, answer: listed && { ...listed, replayed: answer.replayed } },
+          { ...seen, answer: listed },
         );
         if (!("answer" in outcome)) return outcome;
-        const { messages, replayed } = outcome.answer as ResponseOf<"addMessages">;
-        return { answer: { message: messages[0], replayed } };
+        const { messages, ...others } = outcome.answer as ResponseOf<"addMessages">;
+        return { answer: { message: messages[0], ...others } };
       }
       case "addMessages":
         return this.#append(request, seen);
+      case "updateState":
+        return updateState(this, request, seen);
+      default:
+        return applyLife(this, name, request, seen);
     }
   }
 
@@ -124,7 +149,17 @@ export class Model {
       updatedAt: created,
       expiresAt: request.expiresAt,
     };
-    this.sessions.push({ session, messages: [], deleted: false, answers: new Map() });
+    this.sessions.push({
+      session,
+      messages: [],
+      versions: [],
+      snapshots: [],
+      document: undefined,
+      stateRevision: 0n,
+      etag: "",
+      deleted: false,
+      answers: new Map(),
+    });
     return { answer: { session: { ...session }, replayed: false } };
   }
 
@@ -168,23 +203,30 @@ export class Model {
       };
       return { reason: "LAST_SEQ_MISMATCH", metadata };
     }
+    const refusal = refuseEtag(found, request.state?.expectedEtag);
+    if (refusal) return refusal;
     const appended = messages.map((message, index): AgentMessage => {
       const given = seen.answer?.messages[index];
-      this.#lastMessageId = rising(given?.id, this.#lastMessageId);
+      this.lastMessageId = rising(given?.id, this.lastMessageId);
       const clock = () => BigInt(within(dateOf(given?.timestampMs), seen).getTime() || -1);
       return {
         ...message,
-        id: this.#lastMessageId,
+        id: this.lastMessageId,
         conversationId: session.id,
         timestampMs: message.timestampMs ?? clock(),
         seq: ++session.lastSeq,
         revision: ++session.revision,
+        version: 1n,
       };
     });
     found.messages.push(...appended);
+    const { from, to } = seen;
+    const change = MessageChange.APPENDED;
+    found.versions.push(...appended.map((message) => [{ message, change, from, to }]));
     // When it was exactly, no answer says; GetSession is held against the bounds.
     session.updatedAt = new Date(seen.from);
-    return { answer: { messages: appended, replayed: false } };
+    const stateEtag = appendState(this, found, request.state, seen.answer?.stateEtag);
+    return { answer: { messages: appended, stateEtag, replayed: false } };
   }
 
   /** What GetSession must answer. */
@@ -204,55 +246,47 @@ export class Model {
     session.state = stateOf(session.expiresAt, now);
   }
 
-  /** What GetMessage must answer. */
-  getMessage(id: bigint, seq: bigint): Outcome {
-    const found = this.find(id);
-    if (!found) return sessionNotFound(id);
-    const message = found.messages[Number(seq) - 1];
-    if (message) return { answer: { message } };
-    const lastSeq = String(found.session.lastSeq);
-    const metadata = { conversation_id: String(id), seq: String(seq), last_seq: lastSeq };
-    return { reason: "MESSAGE_NOT_FOUND", metadata };
-  }
-
   /** All messages of a read's range in its order, or undefined when there is no such session. */
   range(request: RequestOf<"getMessages">): AgentMessage[] | undefined {
-    const { afterSeq = 0n, beforeSeq = 0n, lastN = 0n, offset = 0n, order } = request;
+    const { afterSeq = 0n, beforeSeq = 0n, lastN = 0n, offset = 0n, order, showDeleted } = request;
     const found = this.find(request.conversationId);
     let range = found?.messages.filter(
-      ({ seq }) => seq > afterSeq && (beforeSeq === 0n || seq < beforeSeq),
+      ({ seq, deletedAt }) =>
+        seq > afterSeq && (beforeSeq === 0n || seq < beforeSeq) && (showDeleted || !deletedAt),
     );
     if (lastN > 0n) range = range?.slice(-Number(lastN));
     if (order === MessageOrder.NEWEST_FIRST) range?.reverse();
     return range?.slice(Number(offset));
   }
 
-  /** All sessions of a model as ListSessions orders them. */
-  list(modelId: string): SessionSummary[] {
+  /** The sessions of a model that a filter chooses, as ListSessions orders them. */
+  list(modelId: string, filter: SessionFilter = SessionFilter.fromPartial({})): SessionSummary[] {
     const last = ({ lastMessageTime }: SessionSummary) =>
       lastMessageTime?.getTime() ?? Number.NEGATIVE_INFINITY;
     return this.sessions
       .filter(({ session, deleted }) => session.modelId === modelId && !deleted)
+      .map(({ session, messages }) => ({ session, messages: shown(messages) }))
       .map(({ session, messages }) => ({
         session,
         messageCount: BigInt(messages.length),
         lastMessageTime: statsOf(messages).lastMessageTime,
         firstMessage: messages[0] && [...searchable(messages[0])].slice(0, 200).join(""),
       }))
+      .filter((summary) => chooses(filter, summary))
       .sort((a, b) => last(b) - last(a) || Number(b.session.id - a.session.id));
   }
 
   /** What GetSessionStats must answer. */
   stats(id: bigint): Outcome {
     const found = this.find(id);
-    return found ? { answer: { stats: statsOf(found.messages) } } : sessionNotFound(id);
+    return found ? { answer: { stats: statsOf(shown(found.messages)) } } : sessionNotFound(id);
   }
 
   /** What SearchMessages must find. */
   search(modelId: string, query: string, limit: number): AgentMessage[] {
     return this.sessions
       .filter(({ session, deleted }) => session.modelId === modelId && !deleted)
-      .flatMap(({ messages }) => messages)
+      .flatMap(({ messages }) => shown(messages))
       .filter((message) => fold(searchable(message)).includes(fold(query)))
       .sort((a, b) => Number(b.timestampMs - a.timestampMs) || Number(b.id - a.id))
       .slice(0, limit);
@@ -260,31 +294,24 @@ export class Model {
 }
 
 function sessionNotFound(id: bigint | undefined): Outcome {
-  return { reason: "SESSION_NOT_FOUND", metadata: { conversation_id: String(id) } };
+  return refused("SESSION_NOT_FOUND", { conversation_id: id });
 }
 
 function sessionId(request: object): bigint | undefined {
-  return (request as RequestOf<"updateSession">).session?.id;
+  return (
+    (request as { conversationId?: bigint }).conversationId ??
+    (request as RequestOf<"updateSession">).session?.id ??
+    (request as RequestOf<"updateMessage">).message?.conversationId
+  );
+}
+
+function shown(messages: AgentMessage[]): AgentMessage[] {
+  return messages.filter(({ deletedAt }) => !deletedAt);
 }
 
 function stateOf(expiresAt: Date | undefined, now: number): SessionState {
   const expired = expiresAt !== undefined && expiresAt.getTime() <= now;
   return expired ? SessionState.EXPIRED : SessionState.ACTIVE;
-}
-
-// A time that the server gave, when it is a possible one; else one that no answer equals.
-function within(time: Date | undefined, { from, to }: { from: number; to: number }): Date {
-  const ms = time?.getTime() ?? Number.NaN;
-  return new Date(ms >= from && ms <= to ? ms : Number.NaN);
-}
-
-function dateOf(ms: bigint | undefined): Date | undefined {
-  return ms === undefined ? undefined : new Date(Number(ms));
-}
-
-// An id that the server gave, when it is higher than all before; else one that no answer has.
-function rising(id: bigint | undefined, before: bigint): bigint {
-  return id !== undefined && id > before ? id : before;
 }
 
 function searchable({ content }: AgentMessage): string {

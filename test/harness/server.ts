@@ -32,6 +32,8 @@ export async function startServer(
       poolSize: 8,
       maxMessageBytes: 4_194_304,
       graceMs: 5_000,
+      // Tests that want it say so: sessions that have expired are to stay where others look at them.
+      sweepMs: 0,
       ...rest,
     },
     makeLogger(process.env.TEST_LOG_LEVEL ?? "silent"),

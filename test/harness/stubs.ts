@@ -10,22 +10,38 @@ import type { AgentStoreError } from "../../client/errors.js";
 import { errorFromStatus, isEndStatus } from "../../client/status.js";
 import { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
 import { LoadContextRequest, RepairSessionRequest } from "../../gen/agentstore/v1/context.js";
+import { ForkSessionRequest } from "../../gen/agentstore/v1/forks.js";
 import * as leases from "../../gen/agentstore/v1/leases.js";
 import * as messages from "../../gen/agentstore/v1/messages.js";
 import { SearchMessagesRequest } from "../../gen/agentstore/v1/search.js";
 import * as sessions from "../../gen/agentstore/v1/sessions.js";
+import * as snapshots from "../../gen/agentstore/v1/snapshots.js";
+import * as state from "../../gen/agentstore/v1/state.js";
+import * as versions from "../../gen/agentstore/v1/versions.js";
 
 const REQUESTS = {
   createSession: sessions.CreateSessionRequest,
   getSession: sessions.GetSessionRequest,
   updateSession: sessions.UpdateSessionRequest,
   listSessions: sessions.ListSessionsRequest,
+  listTags: sessions.ListTagsRequest,
   deleteSession: sessions.DeleteSessionRequest,
   addMessage: messages.AddMessageRequest,
   addMessages: messages.AddMessagesRequest,
   getMessage: messages.GetMessageRequest,
   getMessages: messages.GetMessagesRequest,
   streamMessages: messages.StreamMessagesRequest,
+  updateMessage: versions.UpdateMessageRequest,
+  deleteMessage: versions.DeleteMessageRequest,
+  undeleteMessage: versions.UndeleteMessageRequest,
+  revertMessage: versions.RevertMessageRequest,
+  listMessageVersions: versions.ListMessageVersionsRequest,
+  forkSession: ForkSessionRequest,
+  createSnapshot: snapshots.CreateSnapshotRequest,
+  listSnapshots: snapshots.ListSnapshotsRequest,
+  getSnapshot: snapshots.GetSnapshotRequest,
+  restoreSnapshot: snapshots.RestoreSnapshotRequest,
+  deleteSnapshot: snapshots.DeleteSnapshotRequest,
   searchMessages: SearchMessagesRequest,
   getSessionStats: sessions.GetSessionStatsRequest,
   acquireLease: leases.AcquireLeaseRequest,
@@ -33,6 +49,8 @@ const REQUESTS = {
   releaseLease: leases.ReleaseLeaseRequest,
   loadContext: LoadContextRequest,
   repairSession: RepairSessionRequest,
+  getState: state.GetStateRequest,
+  updateState: state.UpdateStateRequest,
 };
 
 /** An RPC by its name in the generated service. */

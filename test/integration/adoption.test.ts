@@ -729,6 +729,27 @@ describe("columns in the place of this service's own", () => {
   });
 });
 
+test.each([
+  ["conversation_messages", "deleted_at", "timestamptz DEFAULT now()"],
+  ["conversation_messages", "version", "int DEFAULT 3"],
+  ["conversations", "snapshot_at", "text DEFAULT 'never'"],
+])("%s.%s is refused by name, and adopted when it is renamed", async (table, column, type) => {
+  const url = await older(`${MODELS}${CONVERSATIONS}${MESSAGES}${SESSION}
+    INSERT INTO conversation_messages (conversation_id, role, content) VALUES (1, 'user', 'a');
+    ALTER TABLE ${table} ADD COLUMN ${column} ${type}`);
+  const before = await rows<object>(url, `SELECT ${column} AS value FROM ${table}`);
+  const error = await migrate(url).catch((reason: unknown) => reason);
+  expect(error).toBeInstanceOf(SchemaError);
+  const rename = `ALTER TABLE ${table} RENAME COLUMN ${column} TO old_${column}`;
+  for (const word of [`${table}.${column}`, rename]) {
+    expect((error as SchemaError).message).toContain(word);
+  }
+  await withClient(url, (client) => client.query(rename));
+  await migrate(url);
+  await expectUsable(url);
+  expect(await rows(url, `SELECT old_${column} AS value FROM ${table}`)).toEqual(before);
+});
+
 describe("what depends on the tables", () => {
   test("triggers do not see the adoption and are there afterwards, in their states", async () => {
     const url = await adopt(`${MODELS}

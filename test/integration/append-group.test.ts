@@ -49,6 +49,7 @@ function write(conversationId: bigint, content: string, more: Partial<Append> = 
   return {
     conversationId,
     tenant: "default",
+    by: "test",
     requestId: "",
     fingerprint: Buffer.from(content),
     fencingToken: 0n,

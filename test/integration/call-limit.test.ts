@@ -1,19 +1,22 @@
 // Calls that take longer than the server allows are ended by it.
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { AuditSealer } from "../../server/audit/sealer.js";
 import { withoutAuthentication } from "../../server/auth/tokens.js";
 import { limits } from "../../server/config.js";
 import { Database } from "../../server/db/database.js";
 import { makeLogger } from "../../server/log.js";
 import { AppendQueue } from "../../server/messages/append-queue.js";
 import { streamMessages } from "../../server/messages/stream-messages.js";
-import { addAgentStore, type CallsInFlight } from "../../server/rpc/adapter.js";
-import type { Rpcs } from "../../server/rpc/method.js";
+import { addServices, type CallsInFlight } from "../../server/rpc/adapter.js";
+import type { AdminRpcs, Rpcs } from "../../server/rpc/method.js";
 import { getSession } from "../../server/sessions/get-session.js";
+import { PolicySnapshots } from "../../server/snapshots/policy-snapshots.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { holdLock, untilQuiet } from "../harness/postgres-watch.js";
 import { failureOf, Stubs } from "../harness/stubs.js";
 
+const logger = makeLogger("silent");
 let database: TestDatabase;
 let db: Database;
 let server: Server;
@@ -24,13 +27,19 @@ beforeAll(async () => {
   database = await createDatabase();
   db = new Database(database.url, { poolSize: 2 });
   server = new Server();
-  calls = addAgentStore(server, { getSession, streamMessages } as Rpcs, {
-    db,
-    appends: new AppendQueue(db),
-    limits: { ...limits, callMs: 50 as typeof limits.callMs, messageBytes: 1_000 },
-    logger: makeLogger("silent"),
-    authenticate: withoutAuthentication,
-  });
+  calls = addServices(
+    server,
+    { store: { getSession, streamMessages } as Rpcs, admin: {} as AdminRpcs },
+    {
+      db,
+      appends: new AppendQueue(db),
+      audit: new AuditSealer(db, logger),
+      snapshots: new PolicySnapshots(db, logger),
+      limits: { ...limits, callMs: 50 as typeof limits.callMs, messageBytes: 1_000 },
+      logger,
+      authenticate: withoutAuthentication,
+    },
+  );
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),

@@ -182,6 +182,84 @@ describe("agentstore search", () => {
   });
 });
 
+describe("agentstore sessions, state and tags", () => {
+  it("choose by tag, owner, metadata, state and time, and show what is kept", async () => {
+    const kept = await store.createSession("chosen", {
+      tags: ["urgent", "a\u001b[31m"],
+      ownerId: "alice",
+      metadata: { env: "prod", n: 1 },
+    });
+    const other = await store.createSession("chosen", { tags: ["calm"], expiresAt: new Date(5) });
+    await store.addMessage(kept.id, "user", "Hi", {
+      timestampMs: Date.parse("2026-03-01T12:00:00Z"),
+      state: { state: ' {"step": 2}' },
+    });
+    const chosen = async (...flags: string[]) => {
+      const { code, stdout } = await agentstore(
+        "sessions",
+        "--model",
+        "chosen",
+        "--json",
+        ...flags,
+      );
+      expect(code).toBe(0);
+      return jsonLines<{ session: { id: string } }>(stdout).map(({ session }) => session.id);
+    };
+    for (const flags of [
+      ["--tag", "urgent", "--owner", "alice"],
+      ["--any-tag", "urgent", "--any-tag", "nobody's"],
+      ["--metadata", '{"env":"prod"}', "--state", "active"],
+      ["--since", "2026-03-01T12:00:00Z", "--until", "2026-03-01T12:00:01Z"],
+    ]) {
+      expect(await chosen(...flags)).toEqual([String(kept.id)]);
+    }
+    expect(await chosen("--state", "expired")).toEqual([String(other.id)]);
+    expect(await chosen("--tag", "urgent", "--tag", "calm")).toEqual([]);
+    const none = await agentstore("sessions", "--model", "chosen", "--owner", "nobody");
+    expect(none.stdout).toBe("No session of the model chosen is as asked for.\n");
+
+    const tags = await agentstore("tags");
+    expect(tags.stdout).toMatch(/^urgent +1$/m);
+    expect(tags.stdout).not.toContain("\u001b");
+    const json = jsonLines<{ tag: string }>((await agentstore("tags", "--json")).stdout);
+    expect(json).toContainEqual({ tag: "calm", sessionCount: "1" });
+
+    expect((await agentstore("state", String(kept.id))).stdout).toBe(' {"step": 2}\n');
+    const state = await agentstore("state", String(kept.id), "--json");
+    expect(JSON.parse(state.stdout)).toMatchObject({ state: ' {"step": 2}', revision: "2" });
+    const stateless = await agentstore("state", String(other.id));
+    expect(stateless.stdout).toBe(`The session ${other.id} has no state.\n`);
+  });
+
+  it.each([
+    [["--metadata", "{"]],
+    [["--metadata", "[1]"]],
+    [["--since", "yesterday"]],
+    [["--state", "gone"]],
+    [["--tag", ""]],
+  ])("refuse %j", async (flags) => {
+    expect((await agentstore("sessions", ...flags)).code).toBe(2);
+  });
+});
+
+describe("agentstore erase", () => {
+  it("removes all of one owner, says what it was, and asks first", async () => {
+    const mine = await store.createSession("erased", { ownerId: "carol" });
+    const other = await store.createSession("erased", { ownerId: "dave" });
+    await store.addMessage(mine.id, "user", "Hi");
+    const unasked = await agentstore("erase", "carol");
+    expect(unasked.code).toBe(2);
+    expect(unasked.stderr).toContain("--yes");
+    expect((await agentstore("erase", "")).code).toBe(2);
+    const { code, stdout } = await agentstore("erase", "carol", "--yes");
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/^sessions removed +1\nmessages removed +1\n/);
+    const again = await agentstore("erase", "carol", "--yes", "--json");
+    expect(JSON.parse(again.stdout)).toMatchObject({ sessions: "0", keptAnswers: "0" });
+    expect((await store.getSession(other.id)).ownerId).toBe("dave");
+  });
+});
+
 describe("agentstore stats", () => {
   it("counts by role and sums what was used", async () => {
     const { stdout } = await agentstore("stats", id, "--json");
@@ -277,11 +355,17 @@ describe("the command line", () => {
     "migrate",
     "import",
     "show",
+    "history",
+    "fork",
+    "snapshots",
     "sessions",
     "search",
     "stats",
+    "state",
+    "tags",
     "repair",
     "delete",
+    "erase",
   ];
 
   it.each(COMMANDS)(

@@ -114,6 +114,7 @@ test("an append that is refused in a group leaves its neighbours alone", async (
   const write = (content: string, fields: Partial<Append> = {}): Append => ({
     conversationId,
     tenant: "default",
+    by: "test",
     requestId: "",
     fingerprint: Buffer.alloc(0),
     fencingToken: 0n,

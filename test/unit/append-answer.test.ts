@@ -45,18 +45,22 @@ const message = fc.record<AgentMessage>({
     { nil: undefined },
   ),
   revision: int64,
+  version: int64,
 });
+const etag = fc.constantFrom("", "p1Zb0kqXw3sYc8Rd");
+
+const messagesOf = fc.array(message, { maxLength: 5 });
 
 test.each([MessageView.UNSPECIFIED, MessageView.FULL])("in the view %i", (view) => {
   fc.assert(
-    fc.property(fc.array(message, { maxLength: 5 }), fc.boolean(), (messages, replayed) => {
-      const all = encodeAppendAnswer(messages, replayed, view);
-      const expected = AddMessagesResponse.encode({ messages, replayed }).finish();
+    fc.property(messagesOf, fc.boolean(), etag, (messages, replayed, stateEtag) => {
+      const all = encodeAppendAnswer({ messages, replayed, stateEtag }, view);
+      const expected = AddMessagesResponse.encode({ messages, replayed, stateEtag }).finish();
       expect(all.equals(expected)).toBe(true);
       const [one] = messages;
       if (!one) return;
-      const single = encodeAppendAnswer([one], replayed, view);
-      const response = AddMessageResponse.encode({ message: one, replayed }).finish();
+      const single = encodeAppendAnswer({ messages: [one], replayed, stateEtag }, view);
+      const response = AddMessageResponse.encode({ message: one, replayed, stateEtag }).finish();
       expect(single.equals(response)).toBe(true);
     }),
   );
@@ -64,12 +68,12 @@ test.each([MessageView.UNSPECIFIED, MessageView.FULL])("in the view %i", (view) 
 
 test("in the view KEYS, with no more than what the server gave", () => {
   fc.assert(
-    fc.property(fc.array(message, { maxLength: 5 }), fc.boolean(), (messages, replayed) => {
+    fc.property(messagesOf, fc.boolean(), etag, (messages, replayed, stateEtag) => {
       const keys = messages.map(({ id, conversationId, seq, timestampMs, revision }) =>
         AgentMessage.fromPartial({ id, conversationId, seq, timestampMs, revision }),
       );
-      const encoded = encodeAppendAnswer(messages, replayed, MessageView.KEYS);
-      const expected = AddMessagesResponse.encode({ messages: keys, replayed }).finish();
+      const encoded = encodeAppendAnswer({ messages, replayed, stateEtag }, MessageView.KEYS);
+      const expected = AddMessagesResponse.encode({ messages: keys, replayed, stateEtag }).finish();
       expect(encoded.equals(expected)).toBe(true);
     }),
   );

@@ -68,9 +68,16 @@ describe("docs/concepts.md", () => {
       `| \`name\`, \`tool_call_id\`, a tool call's id and name | ${n(limits.nameCharacters)} characters |`,
       `| \`title\` | ${n(limits.titleCharacters)} characters |`,
       `| \`tags\` | ${limits.tags}, each 1 to ${limits.tagCharacters} characters |`,
+      `| a filter of sessions | ${limits.filterAllTags} \`all_tags\`, ${limits.tags} \`any_tags\`, ${limits.filterMetadataBytes / 1024} KiB of \`metadata\` |`,
+      `| a session's state | ${mib(limits.stateBytes)} of JSON text |`,
+      `| a model's retention | ${limits.retentionLeastMs / 60_000n} minute to ${n(Number(limits.retentionMostMs / 86_400_000n))} days |`,
+      `| snapshots of a session | ${limits.snapshots}; a name has ${limits.snapshotNameCharacters} characters |`,
+      `| a policy of snapshots | every ${n(Number(limits.snapshotEveryMessages))} messages, every ${n(Number(limits.snapshotEveryMinutes))} minutes, at the most |`,
       `| tool calls of one message | ${n(limits.toolCalls)} |`,
       `| \`metadata\` | ${limits.metadataBytes / 1024} KiB as JSON, nested ${limits.metadataDepth} deep |`,
       `| one call, or one page of a stream | ${limits.callMs / 1000} s |`,
+      `| sessions that an export names one by one | ${n(limits.exportIds)} |`,
+      `| one import | ${n(limits.importSessions)} sessions, lines of ${mib(limits.importLineBytes)}, chunks of ${mib(limits.importChunkBytes)} |`,
       `| calls that wait for a database connection | ${n(limits.waitingCalls)}, each for ${limits.acquireMs / 1000} s |`,
     ]);
   });

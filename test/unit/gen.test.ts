@@ -60,7 +60,7 @@ describe("npm run gen:check", () => {
     edit(
       MESSAGES,
       "  int64 seq = 6;",
-      "  int64 seq = 6;\n\n  // A new field.\n  string mood = 15;",
+      "  int64 seq = 6;\n\n  // A new field.\n  string mood = 90;",
     );
     const { code, output } = run("gen:check");
     expect(code).toBe(1);
@@ -114,7 +114,7 @@ describe("npm run proto:check", () => {
   });
 
   it("fails on growth until it is accepted, and from then on protects it", () => {
-    const added = "\n\n  // How the speaker feels.\n  string mood = 15;";
+    const added = "\n\n  // How the speaker feels.\n  string mood = 90;";
     edit(MESSAGES, "  int64 revision = 14;", `  int64 revision = 14;${added}`);
     expect(run("proto:check")).toEqual({
       code: 1,

@@ -8,6 +8,7 @@ const head = (id: bigint, lastSeq = 1n) => ({
   tenant_id: "default",
   last_seq: lastSeq,
   revision: 2n,
+  message_count: lastSeq,
   fencing_token: 0n,
 });
 

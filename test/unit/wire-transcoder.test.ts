@@ -21,6 +21,8 @@ const TYPES: Record<string, string> = {
   payload_type: "text",
   metadata: "jsonb",
   exact: "bytea",
+  edited_at: "timestamptz",
+  deleted_at: "timestamptz",
 };
 const columns = MESSAGE_COLUMNS.map((column) => ({ column, type: TYPES[column] ?? "bigint" }));
 const FROM = `FROM unnest(${columns.map(({ type }, index) => `$${index + 1}::${type}[]`).join(", ")})
@@ -82,6 +84,13 @@ const exact = fc
   })
   .map((texts) => Buffer.from(AgentMessage.encode(AgentMessage.fromPartial(texts)).finish()));
 
+// The service writes whole milliseconds.
+const time = fc.date({
+  min: new Date("0001-01-01T00:00:00Z"),
+  max: new Date("9999-12-31T23:59:59.999Z"),
+  noInvalidDate: true,
+});
+
 const ROW: Record<string, fc.Arbitrary<unknown>> = {
   role: fc.oneof(
     fc.constantFrom("system", "user", "assistant", "tool"),
@@ -104,6 +113,9 @@ const ROW: Record<string, fc.Arbitrary<unknown>> = {
   tool_calls: orNull(fc.oneof(toolCalls, fc.constant("null"))),
   metadata: orNull(fc.oneof(metadata, fc.constant("null"))),
   exact: fc.option(exact, { freq: 6 }),
+  version: int64,
+  edited_at: orNull(time),
+  deleted_at: orNull(time),
 };
 const row = fc.tuple(
   ...columns.map(

@@ -12,6 +12,8 @@ import {
   type ClientOptions,
   type ClientReadableStream,
   type ClientUnaryCall,
+  type ClientWritableStream,
+  type handleClientStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   makeGenericClientConstructor,
@@ -20,6 +22,7 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { LoadContextRequest, LoadContextResponse, RepairSessionRequest, RepairSessionResponse } from "./context.js";
+import { ForkSessionRequest, ForkSessionResponse } from "./forks.js";
 import {
   AcquireLeaseRequest,
   AcquireLeaseResponse,
@@ -52,9 +55,42 @@ import {
   GetSessionStatsResponse,
   ListSessionsRequest,
   ListSessionsResponse,
+  ListTagsRequest,
+  ListTagsResponse,
   UpdateSessionRequest,
   UpdateSessionResponse,
 } from "./sessions.js";
+import {
+  CreateSnapshotRequest,
+  CreateSnapshotResponse,
+  DeleteSnapshotRequest,
+  DeleteSnapshotResponse,
+  GetSnapshotRequest,
+  GetSnapshotResponse,
+  ListSnapshotsRequest,
+  ListSnapshotsResponse,
+  RestoreSnapshotRequest,
+  RestoreSnapshotResponse,
+} from "./snapshots.js";
+import { GetStateRequest, GetStateResponse, UpdateStateRequest, UpdateStateResponse } from "./state.js";
+import {
+  ExportSessionsRequest,
+  ExportSessionsResponse,
+  ImportSessionsRequest,
+  ImportSessionsResponse,
+} from "./transfer.js";
+import {
+  DeleteMessageRequest,
+  DeleteMessageResponse,
+  ListMessageVersionsRequest,
+  ListMessageVersionsResponse,
+  RevertMessageRequest,
+  RevertMessageResponse,
+  UndeleteMessageRequest,
+  UndeleteMessageResponse,
+  UpdateMessageRequest,
+  UpdateMessageResponse,
+} from "./versions.js";
 
 /**
  * Keeps the conversations of AI agents: every turn is durable and in order
@@ -72,7 +108,8 @@ import {
  *
  * Writes accept a `request_id`. Repeating a write with the same request_id
  * answers what the first one answered, with `replayed` set, and writes nothing,
- * so a caller who is unsure of the outcome of a write repeats it.
+ * so a caller who is unsure of the outcome of a write repeats it. Answers are
+ * kept for 7 days.
  *
  * Deadlines are honoured down to the database: a call whose deadline passes or
  * that is cancelled is rolled back, unless its commit has already begun.
@@ -111,7 +148,8 @@ export const AgentStoreService = {
   },
   /**
    * Changes the fields of a session that the update mask names: title,
-   * owner_id, tags, metadata, expires_at. Raises the session's revision.
+   * owner_id, tags, metadata, expires_at, snapshot_policy. Raises the session's
+   * revision.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND.
    */
@@ -126,9 +164,9 @@ export const AgentStoreService = {
     responseDeserialize: (value: Buffer): UpdateSessionResponse => UpdateSessionResponse.decode(value),
   },
   /**
-   * Lists the sessions of a model by last activity, newest first; sessions
-   * without messages come last, newest first by id. A late page costs what the
-   * first one costs.
+   * Lists the sessions of a model that a filter chooses, by last activity, newest
+   * first; sessions without messages come last, newest first by id. A late page
+   * costs what the first one costs.
    *
    * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
    */
@@ -141,6 +179,20 @@ export const AgentStoreService = {
     responseSerialize: (value: ListSessionsResponse): Buffer =>
       Buffer.from(ListSessionsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListSessionsResponse => ListSessionsResponse.decode(value),
+  },
+  /**
+   * Lists the tags that sessions have, each with how many have it.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+   */
+  listTags: {
+    path: "/agentstore.v1.AgentStore/ListTags" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListTagsRequest): Buffer => Buffer.from(ListTagsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListTagsRequest => ListTagsRequest.decode(value),
+    responseSerialize: (value: ListTagsResponse): Buffer => Buffer.from(ListTagsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListTagsResponse => ListTagsResponse.decode(value),
   },
   /**
    * Removes a session and all its messages for good. Answers `deleted: false`
@@ -162,7 +214,7 @@ export const AgentStoreService = {
    * Appends one message to a session.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH.
    */
   addMessage: {
     path: "/agentstore.v1.AgentStore/AddMessage" as const,
@@ -178,7 +230,7 @@ export const AgentStoreService = {
    * and with consecutive seqs, or none.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH.
    */
   addMessages: {
     path: "/agentstore.v1.AgentStore/AddMessages" as const,
@@ -190,9 +242,10 @@ export const AgentStoreService = {
     responseDeserialize: (value: Buffer): AddMessagesResponse => AddMessagesResponse.decode(value),
   },
   /**
-   * Returns one message.
+   * Returns one message, or one of its versions.
    *
-   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, MESSAGE_NOT_FOUND.
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+   * MESSAGE_DELETED, VERSION_NOT_FOUND.
    */
   getMessage: {
     path: "/agentstore.v1.AgentStore/GetMessage" as const,
@@ -238,6 +291,191 @@ export const AgentStoreService = {
     responseSerialize: (value: StreamMessagesResponse): Buffer =>
       Buffer.from(StreamMessagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): StreamMessagesResponse => StreamMessagesResponse.decode(value),
+  },
+  /**
+   * Changes the fields of a message that the update mask names. The message keeps
+   * its seq and gets a new version; the one before stays in its history.
+   *
+   * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
+   * SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, MESSAGE_DELETED, REVISION_MISMATCH.
+   */
+  updateMessage: {
+    path: "/agentstore.v1.AgentStore/UpdateMessage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateMessageRequest): Buffer => Buffer.from(UpdateMessageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateMessageRequest => UpdateMessageRequest.decode(value),
+    responseSerialize: (value: UpdateMessageResponse): Buffer =>
+      Buffer.from(UpdateMessageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UpdateMessageResponse => UpdateMessageResponse.decode(value),
+  },
+  /**
+   * Deletes one message. It keeps its seq and its history, readers leave it out
+   * unless asked, and UndeleteMessage brings it back.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, MESSAGE_DELETED, REVISION_MISMATCH.
+   */
+  deleteMessage: {
+    path: "/agentstore.v1.AgentStore/DeleteMessage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteMessageRequest): Buffer => Buffer.from(DeleteMessageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteMessageRequest => DeleteMessageRequest.decode(value),
+    responseSerialize: (value: DeleteMessageResponse): Buffer =>
+      Buffer.from(DeleteMessageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DeleteMessageResponse => DeleteMessageResponse.decode(value),
+  },
+  /**
+   * Brings a deleted message back.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, MESSAGE_NOT_DELETED, REVISION_MISMATCH.
+   */
+  undeleteMessage: {
+    path: "/agentstore.v1.AgentStore/UndeleteMessage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UndeleteMessageRequest): Buffer =>
+      Buffer.from(UndeleteMessageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UndeleteMessageRequest => UndeleteMessageRequest.decode(value),
+    responseSerialize: (value: UndeleteMessageResponse): Buffer =>
+      Buffer.from(UndeleteMessageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UndeleteMessageResponse => UndeleteMessageResponse.decode(value),
+  },
+  /**
+   * Makes a message again what one of its versions was, deleted or not. That is a
+   * new version; none is ever lost.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, VERSION_NOT_FOUND, REVISION_MISMATCH.
+   */
+  revertMessage: {
+    path: "/agentstore.v1.AgentStore/RevertMessage" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RevertMessageRequest): Buffer => Buffer.from(RevertMessageRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RevertMessageRequest => RevertMessageRequest.decode(value),
+    responseSerialize: (value: RevertMessageResponse): Buffer =>
+      Buffer.from(RevertMessageResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RevertMessageResponse => RevertMessageResponse.decode(value),
+  },
+  /**
+   * Lists all versions of a message, newest first, also those of a deleted one.
+   * A late page costs what the first one costs.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND.
+   */
+  listMessageVersions: {
+    path: "/agentstore.v1.AgentStore/ListMessageVersions" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListMessageVersionsRequest): Buffer =>
+      Buffer.from(ListMessageVersionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListMessageVersionsRequest => ListMessageVersionsRequest.decode(value),
+    responseSerialize: (value: ListMessageVersionsResponse): Buffer =>
+      Buffer.from(ListMessageVersionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListMessageVersionsResponse => ListMessageVersionsResponse.decode(value),
+  },
+  /**
+   * Makes a new session that begins with the messages of another up to one of
+   * them, and with what else callers have set of it: title, owner_id, tags,
+   * metadata, expires_at and snapshot_policy, and, when it takes over all messages,
+   * the state. From then on neither changes when the other does. The messages keep
+   * their seqs, those that are deleted stay so, and each begins with version 1.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND for an at_seq past the end.
+   */
+  forkSession: {
+    path: "/agentstore.v1.AgentStore/ForkSession" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ForkSessionRequest): Buffer => Buffer.from(ForkSessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ForkSessionRequest => ForkSessionRequest.decode(value),
+    responseSerialize: (value: ForkSessionResponse): Buffer => Buffer.from(ForkSessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ForkSessionResponse => ForkSessionResponse.decode(value),
+  },
+  /**
+   * Takes a snapshot of a session as it is now. A session has up to 100; beyond
+   * that, the oldest one that a policy took is dropped.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * TOO_MANY_SNAPSHOTS.
+   */
+  createSnapshot: {
+    path: "/agentstore.v1.AgentStore/CreateSnapshot" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: CreateSnapshotRequest): Buffer =>
+      Buffer.from(CreateSnapshotRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): CreateSnapshotRequest => CreateSnapshotRequest.decode(value),
+    responseSerialize: (value: CreateSnapshotResponse): Buffer =>
+      Buffer.from(CreateSnapshotResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): CreateSnapshotResponse => CreateSnapshotResponse.decode(value),
+  },
+  /**
+   * Lists the snapshots of a session, newest first.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND.
+   */
+  listSnapshots: {
+    path: "/agentstore.v1.AgentStore/ListSnapshots" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListSnapshotsRequest): Buffer => Buffer.from(ListSnapshotsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListSnapshotsRequest => ListSnapshotsRequest.decode(value),
+    responseSerialize: (value: ListSnapshotsResponse): Buffer =>
+      Buffer.from(ListSnapshotsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListSnapshotsResponse => ListSnapshotsResponse.decode(value),
+  },
+  /**
+   * Returns one snapshot, with the state that it holds.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, SNAPSHOT_NOT_FOUND.
+   */
+  getSnapshot: {
+    path: "/agentstore.v1.AgentStore/GetSnapshot" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetSnapshotRequest): Buffer => Buffer.from(GetSnapshotRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetSnapshotRequest => GetSnapshotRequest.decode(value),
+    responseSerialize: (value: GetSnapshotResponse): Buffer => Buffer.from(GetSnapshotResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetSnapshotResponse => GetSnapshotResponse.decode(value),
+  },
+  /**
+   * Goes back to a snapshot: in a new session, or in the session itself.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * SNAPSHOT_NOT_FOUND, REVISION_MISMATCH.
+   */
+  restoreSnapshot: {
+    path: "/agentstore.v1.AgentStore/RestoreSnapshot" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RestoreSnapshotRequest): Buffer =>
+      Buffer.from(RestoreSnapshotRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RestoreSnapshotRequest => RestoreSnapshotRequest.decode(value),
+    responseSerialize: (value: RestoreSnapshotResponse): Buffer =>
+      Buffer.from(RestoreSnapshotResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RestoreSnapshotResponse => RestoreSnapshotResponse.decode(value),
+  },
+  /**
+   * Removes a snapshot. Answers `deleted: false` for one that is not there.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND.
+   */
+  deleteSnapshot: {
+    path: "/agentstore.v1.AgentStore/DeleteSnapshot" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: DeleteSnapshotRequest): Buffer =>
+      Buffer.from(DeleteSnapshotRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): DeleteSnapshotRequest => DeleteSnapshotRequest.decode(value),
+    responseSerialize: (value: DeleteSnapshotResponse): Buffer =>
+      Buffer.from(DeleteSnapshotResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): DeleteSnapshotResponse => DeleteSnapshotResponse.decode(value),
   },
   /**
    * Finds the messages whose content contains a text, without regard to case,
@@ -356,6 +594,83 @@ export const AgentStoreService = {
       Buffer.from(RepairSessionResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): RepairSessionResponse => RepairSessionResponse.decode(value),
   },
+  /**
+   * Streams sessions out of the store, for people, spreadsheets, other programs,
+   * or for ImportSessions. The stream is one consistent snapshot: it shows no
+   * change that was committed after it began. A stream that was cut off is
+   * resumed after the last complete session; what comes then is a snapshot of
+   * its own. A reader that stands still for a minute, and a stream that takes an
+   * hour, is cut off with DEADLINE_EXCEEDED.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND; OVERLOADED
+   * when as many exports and imports run as the server allows; DEADLINE_EXCEEDED,
+   * SHUTTING_DOWN and DATABASE_UNAVAILABLE in mid-stream, after which the reader
+   * resumes.
+   */
+  exportSessions: {
+    path: "/agentstore.v1.AgentStore/ExportSessions" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: ExportSessionsRequest): Buffer =>
+      Buffer.from(ExportSessionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ExportSessionsRequest => ExportSessionsRequest.decode(value),
+    responseSerialize: (value: ExportSessionsResponse): Buffer =>
+      Buffer.from(ExportSessionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ExportSessionsResponse => ExportSessionsResponse.decode(value),
+  },
+  /**
+   * Brings sessions in that ExportSessions wrote as EXPORT_FORMAT_JSONL: equal
+   * ones under new ids, with their versions, state and snapshots. Each session
+   * is imported whole or not at all, and once for each import_id, so that an
+   * import that was cut off is sent again from its beginning. Up to 10,000
+   * sessions a stream.
+   *
+   * Errors: INVALID_FIELD, INVALID_IMPORT, MESSAGE_TOO_LARGE,
+   * MODEL_NOT_REGISTERED, REQUEST_ID_REUSED when a session differs from the one
+   * that was imported under the same import_id before; OVERLOADED,
+   * DEADLINE_EXCEEDED when no chunk comes for a minute.
+   */
+  importSessions: {
+    path: "/agentstore.v1.AgentStore/ImportSessions" as const,
+    requestStream: true as const,
+    responseStream: false as const,
+    requestSerialize: (value: ImportSessionsRequest): Buffer =>
+      Buffer.from(ImportSessionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ImportSessionsRequest => ImportSessionsRequest.decode(value),
+    responseSerialize: (value: ImportSessionsResponse): Buffer =>
+      Buffer.from(ImportSessionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ImportSessionsResponse => ImportSessionsResponse.decode(value),
+  },
+  /**
+   * Returns the JSON document that an agent keeps with a session.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
+   */
+  getState: {
+    path: "/agentstore.v1.AgentStore/GetState" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetStateRequest): Buffer => Buffer.from(GetStateRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetStateRequest => GetStateRequest.decode(value),
+    responseSerialize: (value: GetStateResponse): Buffer => Buffer.from(GetStateResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetStateResponse => GetStateResponse.decode(value),
+  },
+  /**
+   * Replaces the JSON document that an agent keeps with a session. Raises the
+   * session's revision. AddMessage and AddMessages can do so together with their
+   * messages.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, ETAG_MISMATCH.
+   */
+  updateState: {
+    path: "/agentstore.v1.AgentStore/UpdateState" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: UpdateStateRequest): Buffer => Buffer.from(UpdateStateRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): UpdateStateRequest => UpdateStateRequest.decode(value),
+    responseSerialize: (value: UpdateStateResponse): Buffer => Buffer.from(UpdateStateResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): UpdateStateResponse => UpdateStateResponse.decode(value),
+  },
 } as const;
 
 export interface AgentStoreServer extends UntypedServiceImplementation {
@@ -374,19 +689,26 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
   getSession: handleUnaryCall<GetSessionRequest, GetSessionResponse>;
   /**
    * Changes the fields of a session that the update mask names: title,
-   * owner_id, tags, metadata, expires_at. Raises the session's revision.
+   * owner_id, tags, metadata, expires_at, snapshot_policy. Raises the session's
+   * revision.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND.
    */
   updateSession: handleUnaryCall<UpdateSessionRequest, UpdateSessionResponse>;
   /**
-   * Lists the sessions of a model by last activity, newest first; sessions
-   * without messages come last, newest first by id. A late page costs what the
-   * first one costs.
+   * Lists the sessions of a model that a filter chooses, by last activity, newest
+   * first; sessions without messages come last, newest first by id. A late page
+   * costs what the first one costs.
    *
    * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
    */
   listSessions: handleUnaryCall<ListSessionsRequest, ListSessionsResponse>;
+  /**
+   * Lists the tags that sessions have, each with how many have it.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+   */
+  listTags: handleUnaryCall<ListTagsRequest, ListTagsResponse>;
   /**
    * Removes a session and all its messages for good. Answers `deleted: false`
    * for a session that is not there.
@@ -398,7 +720,7 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * Appends one message to a session.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH.
    */
   addMessage: handleUnaryCall<AddMessageRequest, AddMessageResponse>;
   /**
@@ -406,13 +728,14 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * and with consecutive seqs, or none.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH.
    */
   addMessages: handleUnaryCall<AddMessagesRequest, AddMessagesResponse>;
   /**
-   * Returns one message.
+   * Returns one message, or one of its versions.
    *
-   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, MESSAGE_NOT_FOUND.
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+   * MESSAGE_DELETED, VERSION_NOT_FOUND.
    */
   getMessage: handleUnaryCall<GetMessageRequest, GetMessageResponse>;
   /**
@@ -433,6 +756,89 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * DATABASE_UNAVAILABLE in mid-stream, after which the reader resumes.
    */
   streamMessages: handleServerStreamingCall<StreamMessagesRequest, StreamMessagesResponse>;
+  /**
+   * Changes the fields of a message that the update mask names. The message keeps
+   * its seq and gets a new version; the one before stays in its history.
+   *
+   * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
+   * SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, MESSAGE_DELETED, REVISION_MISMATCH.
+   */
+  updateMessage: handleUnaryCall<UpdateMessageRequest, UpdateMessageResponse>;
+  /**
+   * Deletes one message. It keeps its seq and its history, readers leave it out
+   * unless asked, and UndeleteMessage brings it back.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, MESSAGE_DELETED, REVISION_MISMATCH.
+   */
+  deleteMessage: handleUnaryCall<DeleteMessageRequest, DeleteMessageResponse>;
+  /**
+   * Brings a deleted message back.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, MESSAGE_NOT_DELETED, REVISION_MISMATCH.
+   */
+  undeleteMessage: handleUnaryCall<UndeleteMessageRequest, UndeleteMessageResponse>;
+  /**
+   * Makes a message again what one of its versions was, deleted or not. That is a
+   * new version; none is ever lost.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, VERSION_NOT_FOUND, REVISION_MISMATCH.
+   */
+  revertMessage: handleUnaryCall<RevertMessageRequest, RevertMessageResponse>;
+  /**
+   * Lists all versions of a message, newest first, also those of a deleted one.
+   * A late page costs what the first one costs.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND.
+   */
+  listMessageVersions: handleUnaryCall<ListMessageVersionsRequest, ListMessageVersionsResponse>;
+  /**
+   * Makes a new session that begins with the messages of another up to one of
+   * them, and with what else callers have set of it: title, owner_id, tags,
+   * metadata, expires_at and snapshot_policy, and, when it takes over all messages,
+   * the state. From then on neither changes when the other does. The messages keep
+   * their seqs, those that are deleted stay so, and each begins with version 1.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND for an at_seq past the end.
+   */
+  forkSession: handleUnaryCall<ForkSessionRequest, ForkSessionResponse>;
+  /**
+   * Takes a snapshot of a session as it is now. A session has up to 100; beyond
+   * that, the oldest one that a policy took is dropped.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * TOO_MANY_SNAPSHOTS.
+   */
+  createSnapshot: handleUnaryCall<CreateSnapshotRequest, CreateSnapshotResponse>;
+  /**
+   * Lists the snapshots of a session, newest first.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND.
+   */
+  listSnapshots: handleUnaryCall<ListSnapshotsRequest, ListSnapshotsResponse>;
+  /**
+   * Returns one snapshot, with the state that it holds.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, SNAPSHOT_NOT_FOUND.
+   */
+  getSnapshot: handleUnaryCall<GetSnapshotRequest, GetSnapshotResponse>;
+  /**
+   * Goes back to a snapshot: in a new session, or in the session itself.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * SNAPSHOT_NOT_FOUND, REVISION_MISMATCH.
+   */
+  restoreSnapshot: handleUnaryCall<RestoreSnapshotRequest, RestoreSnapshotResponse>;
+  /**
+   * Removes a snapshot. Answers `deleted: false` for one that is not there.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND.
+   */
+  deleteSnapshot: handleUnaryCall<DeleteSnapshotRequest, DeleteSnapshotResponse>;
   /**
    * Finds the messages whose content contains a text, without regard to case,
    * newest first.
@@ -487,6 +893,47 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * WRITE_CONFLICT.
    */
   repairSession: handleUnaryCall<RepairSessionRequest, RepairSessionResponse>;
+  /**
+   * Streams sessions out of the store, for people, spreadsheets, other programs,
+   * or for ImportSessions. The stream is one consistent snapshot: it shows no
+   * change that was committed after it began. A stream that was cut off is
+   * resumed after the last complete session; what comes then is a snapshot of
+   * its own. A reader that stands still for a minute, and a stream that takes an
+   * hour, is cut off with DEADLINE_EXCEEDED.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND; OVERLOADED
+   * when as many exports and imports run as the server allows; DEADLINE_EXCEEDED,
+   * SHUTTING_DOWN and DATABASE_UNAVAILABLE in mid-stream, after which the reader
+   * resumes.
+   */
+  exportSessions: handleServerStreamingCall<ExportSessionsRequest, ExportSessionsResponse>;
+  /**
+   * Brings sessions in that ExportSessions wrote as EXPORT_FORMAT_JSONL: equal
+   * ones under new ids, with their versions, state and snapshots. Each session
+   * is imported whole or not at all, and once for each import_id, so that an
+   * import that was cut off is sent again from its beginning. Up to 10,000
+   * sessions a stream.
+   *
+   * Errors: INVALID_FIELD, INVALID_IMPORT, MESSAGE_TOO_LARGE,
+   * MODEL_NOT_REGISTERED, REQUEST_ID_REUSED when a session differs from the one
+   * that was imported under the same import_id before; OVERLOADED,
+   * DEADLINE_EXCEEDED when no chunk comes for a minute.
+   */
+  importSessions: handleClientStreamingCall<ImportSessionsRequest, ImportSessionsResponse>;
+  /**
+   * Returns the JSON document that an agent keeps with a session.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
+   */
+  getState: handleUnaryCall<GetStateRequest, GetStateResponse>;
+  /**
+   * Replaces the JSON document that an agent keeps with a session. Raises the
+   * session's revision. AddMessage and AddMessages can do so together with their
+   * messages.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, ETAG_MISMATCH.
+   */
+  updateState: handleUnaryCall<UpdateStateRequest, UpdateStateResponse>;
 }
 
 export interface AgentStoreClient extends Client {
@@ -533,7 +980,8 @@ export interface AgentStoreClient extends Client {
   ): ClientUnaryCall;
   /**
    * Changes the fields of a session that the update mask names: title,
-   * owner_id, tags, metadata, expires_at. Raises the session's revision.
+   * owner_id, tags, metadata, expires_at, snapshot_policy. Raises the session's
+   * revision.
    *
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND.
    */
@@ -553,9 +1001,9 @@ export interface AgentStoreClient extends Client {
     callback: (error: ServiceError | null, response: UpdateSessionResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Lists the sessions of a model by last activity, newest first; sessions
-   * without messages come last, newest first by id. A late page costs what the
-   * first one costs.
+   * Lists the sessions of a model that a filter chooses, by last activity, newest
+   * first; sessions without messages come last, newest first by id. A late page
+   * costs what the first one costs.
    *
    * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
    */
@@ -573,6 +1021,26 @@ export interface AgentStoreClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSessionsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Lists the tags that sessions have, each with how many have it.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN.
+   */
+  listTags(
+    request: ListTagsRequest,
+    callback: (error: ServiceError | null, response: ListTagsResponse) => void,
+  ): ClientUnaryCall;
+  listTags(
+    request: ListTagsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListTagsResponse) => void,
+  ): ClientUnaryCall;
+  listTags(
+    request: ListTagsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListTagsResponse) => void,
   ): ClientUnaryCall;
   /**
    * Removes a session and all its messages for good. Answers `deleted: false`
@@ -599,7 +1067,7 @@ export interface AgentStoreClient extends Client {
    * Appends one message to a session.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH.
    */
   addMessage(
     request: AddMessageRequest,
@@ -621,7 +1089,7 @@ export interface AgentStoreClient extends Client {
    * and with consecutive seqs, or none.
    *
    * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
-   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST.
+   * SESSION_NOT_FOUND, LAST_SEQ_MISMATCH, LEASE_LOST, ETAG_MISMATCH.
    */
   addMessages(
     request: AddMessagesRequest,
@@ -639,9 +1107,10 @@ export interface AgentStoreClient extends Client {
     callback: (error: ServiceError | null, response: AddMessagesResponse) => void,
   ): ClientUnaryCall;
   /**
-   * Returns one message.
+   * Returns one message, or one of its versions.
    *
-   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, MESSAGE_NOT_FOUND.
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, MESSAGE_NOT_FOUND,
+   * MESSAGE_DELETED, VERSION_NOT_FOUND.
    */
   getMessage(
     request: GetMessageRequest,
@@ -699,6 +1168,243 @@ export interface AgentStoreClient extends Client {
     options?: Partial<CallOptions>,
   ): ClientReadableStream<StreamMessagesResponse>;
   /**
+   * Changes the fields of a message that the update mask names. The message keeps
+   * its seq and gets a new version; the one before stays in its history.
+   *
+   * Errors: INVALID_FIELD, MESSAGE_TOO_LARGE, REQUEST_ID_REUSED,
+   * SESSION_NOT_FOUND, MESSAGE_NOT_FOUND, MESSAGE_DELETED, REVISION_MISMATCH.
+   */
+  updateMessage(
+    request: UpdateMessageRequest,
+    callback: (error: ServiceError | null, response: UpdateMessageResponse) => void,
+  ): ClientUnaryCall;
+  updateMessage(
+    request: UpdateMessageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UpdateMessageResponse) => void,
+  ): ClientUnaryCall;
+  updateMessage(
+    request: UpdateMessageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UpdateMessageResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Deletes one message. It keeps its seq and its history, readers leave it out
+   * unless asked, and UndeleteMessage brings it back.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, MESSAGE_DELETED, REVISION_MISMATCH.
+   */
+  deleteMessage(
+    request: DeleteMessageRequest,
+    callback: (error: ServiceError | null, response: DeleteMessageResponse) => void,
+  ): ClientUnaryCall;
+  deleteMessage(
+    request: DeleteMessageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DeleteMessageResponse) => void,
+  ): ClientUnaryCall;
+  deleteMessage(
+    request: DeleteMessageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DeleteMessageResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Brings a deleted message back.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, MESSAGE_NOT_DELETED, REVISION_MISMATCH.
+   */
+  undeleteMessage(
+    request: UndeleteMessageRequest,
+    callback: (error: ServiceError | null, response: UndeleteMessageResponse) => void,
+  ): ClientUnaryCall;
+  undeleteMessage(
+    request: UndeleteMessageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UndeleteMessageResponse) => void,
+  ): ClientUnaryCall;
+  undeleteMessage(
+    request: UndeleteMessageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UndeleteMessageResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Makes a message again what one of its versions was, deleted or not. That is a
+   * new version; none is ever lost.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND, VERSION_NOT_FOUND, REVISION_MISMATCH.
+   */
+  revertMessage(
+    request: RevertMessageRequest,
+    callback: (error: ServiceError | null, response: RevertMessageResponse) => void,
+  ): ClientUnaryCall;
+  revertMessage(
+    request: RevertMessageRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RevertMessageResponse) => void,
+  ): ClientUnaryCall;
+  revertMessage(
+    request: RevertMessageRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RevertMessageResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Lists all versions of a message, newest first, also those of a deleted one.
+   * A late page costs what the first one costs.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND.
+   */
+  listMessageVersions(
+    request: ListMessageVersionsRequest,
+    callback: (error: ServiceError | null, response: ListMessageVersionsResponse) => void,
+  ): ClientUnaryCall;
+  listMessageVersions(
+    request: ListMessageVersionsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListMessageVersionsResponse) => void,
+  ): ClientUnaryCall;
+  listMessageVersions(
+    request: ListMessageVersionsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListMessageVersionsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Makes a new session that begins with the messages of another up to one of
+   * them, and with what else callers have set of it: title, owner_id, tags,
+   * metadata, expires_at and snapshot_policy, and, when it takes over all messages,
+   * the state. From then on neither changes when the other does. The messages keep
+   * their seqs, those that are deleted stay so, and each begins with version 1.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * MESSAGE_NOT_FOUND for an at_seq past the end.
+   */
+  forkSession(
+    request: ForkSessionRequest,
+    callback: (error: ServiceError | null, response: ForkSessionResponse) => void,
+  ): ClientUnaryCall;
+  forkSession(
+    request: ForkSessionRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ForkSessionResponse) => void,
+  ): ClientUnaryCall;
+  forkSession(
+    request: ForkSessionRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ForkSessionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Takes a snapshot of a session as it is now. A session has up to 100; beyond
+   * that, the oldest one that a policy took is dropped.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * TOO_MANY_SNAPSHOTS.
+   */
+  createSnapshot(
+    request: CreateSnapshotRequest,
+    callback: (error: ServiceError | null, response: CreateSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  createSnapshot(
+    request: CreateSnapshotRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: CreateSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  createSnapshot(
+    request: CreateSnapshotRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: CreateSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Lists the snapshots of a session, newest first.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND.
+   */
+  listSnapshots(
+    request: ListSnapshotsRequest,
+    callback: (error: ServiceError | null, response: ListSnapshotsResponse) => void,
+  ): ClientUnaryCall;
+  listSnapshots(
+    request: ListSnapshotsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListSnapshotsResponse) => void,
+  ): ClientUnaryCall;
+  listSnapshots(
+    request: ListSnapshotsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListSnapshotsResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns one snapshot, with the state that it holds.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, SNAPSHOT_NOT_FOUND.
+   */
+  getSnapshot(
+    request: GetSnapshotRequest,
+    callback: (error: ServiceError | null, response: GetSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  getSnapshot(
+    request: GetSnapshotRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  getSnapshot(
+    request: GetSnapshotRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Goes back to a snapshot: in a new session, or in the session itself.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND,
+   * SNAPSHOT_NOT_FOUND, REVISION_MISMATCH.
+   */
+  restoreSnapshot(
+    request: RestoreSnapshotRequest,
+    callback: (error: ServiceError | null, response: RestoreSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  restoreSnapshot(
+    request: RestoreSnapshotRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RestoreSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  restoreSnapshot(
+    request: RestoreSnapshotRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RestoreSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Removes a snapshot. Answers `deleted: false` for one that is not there.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND.
+   */
+  deleteSnapshot(
+    request: DeleteSnapshotRequest,
+    callback: (error: ServiceError | null, response: DeleteSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  deleteSnapshot(
+    request: DeleteSnapshotRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: DeleteSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  deleteSnapshot(
+    request: DeleteSnapshotRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: DeleteSnapshotResponse) => void,
+  ): ClientUnaryCall;
+  /**
    * Finds the messages whose content contains a text, without regard to case,
    * newest first.
    *
@@ -849,6 +1555,98 @@ export interface AgentStoreClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: RepairSessionResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Streams sessions out of the store, for people, spreadsheets, other programs,
+   * or for ImportSessions. The stream is one consistent snapshot: it shows no
+   * change that was committed after it began. A stream that was cut off is
+   * resumed after the last complete session; what comes then is a snapshot of
+   * its own. A reader that stands still for a minute, and a stream that takes an
+   * hour, is cut off with DEADLINE_EXCEEDED.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, SESSION_NOT_FOUND; OVERLOADED
+   * when as many exports and imports run as the server allows; DEADLINE_EXCEEDED,
+   * SHUTTING_DOWN and DATABASE_UNAVAILABLE in mid-stream, after which the reader
+   * resumes.
+   */
+  exportSessions(
+    request: ExportSessionsRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ExportSessionsResponse>;
+  exportSessions(
+    request: ExportSessionsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<ExportSessionsResponse>;
+  /**
+   * Brings sessions in that ExportSessions wrote as EXPORT_FORMAT_JSONL: equal
+   * ones under new ids, with their versions, state and snapshots. Each session
+   * is imported whole or not at all, and once for each import_id, so that an
+   * import that was cut off is sent again from its beginning. Up to 10,000
+   * sessions a stream.
+   *
+   * Errors: INVALID_FIELD, INVALID_IMPORT, MESSAGE_TOO_LARGE,
+   * MODEL_NOT_REGISTERED, REQUEST_ID_REUSED when a session differs from the one
+   * that was imported under the same import_id before; OVERLOADED,
+   * DEADLINE_EXCEEDED when no chunk comes for a minute.
+   */
+  importSessions(
+    callback: (error: ServiceError | null, response: ImportSessionsResponse) => void,
+  ): ClientWritableStream<ImportSessionsRequest>;
+  importSessions(
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ImportSessionsResponse) => void,
+  ): ClientWritableStream<ImportSessionsRequest>;
+  importSessions(
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ImportSessionsResponse) => void,
+  ): ClientWritableStream<ImportSessionsRequest>;
+  importSessions(
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ImportSessionsResponse) => void,
+  ): ClientWritableStream<ImportSessionsRequest>;
+  /**
+   * Returns the JSON document that an agent keeps with a session.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND.
+   */
+  getState(
+    request: GetStateRequest,
+    callback: (error: ServiceError | null, response: GetStateResponse) => void,
+  ): ClientUnaryCall;
+  getState(
+    request: GetStateRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetStateResponse) => void,
+  ): ClientUnaryCall;
+  getState(
+    request: GetStateRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetStateResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Replaces the JSON document that an agent keeps with a session. Raises the
+   * session's revision. AddMessage and AddMessages can do so together with their
+   * messages.
+   *
+   * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, ETAG_MISMATCH.
+   */
+  updateState(
+    request: UpdateStateRequest,
+    callback: (error: ServiceError | null, response: UpdateStateResponse) => void,
+  ): ClientUnaryCall;
+  updateState(
+    request: UpdateStateRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: UpdateStateResponse) => void,
+  ): ClientUnaryCall;
+  updateState(
+    request: UpdateStateRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: UpdateStateResponse) => void,
   ): ClientUnaryCall;
 }
 

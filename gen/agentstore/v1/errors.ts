@@ -49,11 +49,12 @@ export const ErrorReason = {
    */
   MESSAGE_TOO_LARGE: 4,
   /**
-   * INVALID_PAGE_TOKEN - The page token was altered, or belongs to another query.
+   * INVALID_PAGE_TOKEN - The page token, or the resume token of an export, was altered or belongs to
+   * another query.
    *
-   * Code: INVALID_ARGUMENT, with a BadRequest that names page_token.
+   * Code: INVALID_ARGUMENT, with a BadRequest that names the token's field.
    * Example: {"reason": "INVALID_PAGE_TOKEN", "metadata": {"field": "page_token"}}
-   * Client: start again from the first page.
+   * Client: start again from the beginning.
    */
   INVALID_PAGE_TOKEN: 5,
   /**
@@ -211,6 +212,83 @@ export const ErrorReason = {
    * messages take.
    */
   BUDGET_TOO_SMALL: 23,
+  /**
+   * REVISION_MISMATCH - The revision is not the expected one: someone else has made a change.
+   *
+   * Code: ABORTED.
+   * Example: {"reason": "REVISION_MISMATCH", "metadata": {"conversation_id": "42", "seq": "7", "expected_revision": "8", "revision": "12"}}
+   * Client: read the message again (without `seq`: the session), decide anew, and
+   * repeat the change with the current one.
+   */
+  REVISION_MISMATCH: 24,
+  /**
+   * VERSION_NOT_FOUND - The message is there, the version is not.
+   *
+   * Code: NOT_FOUND.
+   * Example: {"reason": "VERSION_NOT_FOUND", "metadata": {"conversation_id": "42", "seq": "7", "version": "5", "last_version": "3"}}
+   * Client: ListMessageVersions tells which ones there are.
+   */
+  VERSION_NOT_FOUND: 25,
+  /**
+   * MESSAGE_DELETED - The message was deleted.
+   *
+   * Code: NOT_FOUND.
+   * Example: {"reason": "MESSAGE_DELETED", "metadata": {"conversation_id": "42", "seq": "7"}}
+   * Client: UndeleteMessage brings it back; `show_deleted` reads it.
+   */
+  MESSAGE_DELETED: 26,
+  /**
+   * MESSAGE_NOT_DELETED - UndeleteMessage was called for a message that is not deleted.
+   *
+   * Code: FAILED_PRECONDITION.
+   * Example: {"reason": "MESSAGE_NOT_DELETED", "metadata": {"conversation_id": "42", "seq": "7"}}
+   * Client: nothing; the message is there.
+   */
+  MESSAGE_NOT_DELETED: 27,
+  /**
+   * SNAPSHOT_NOT_FOUND - The session is there, the snapshot is not, or it is another session's.
+   *
+   * Code: NOT_FOUND.
+   * Example: {"reason": "SNAPSHOT_NOT_FOUND", "metadata": {"conversation_id": "42", "snapshot_id": "7"}}
+   * Client: ListSnapshots tells which ones there are.
+   */
+  SNAPSHOT_NOT_FOUND: 28,
+  /**
+   * TOO_MANY_SNAPSHOTS - The session has as many snapshots as it may have, and none of them was taken
+   * by a policy.
+   *
+   * Code: FAILED_PRECONDITION.
+   * Example: {"reason": "TOO_MANY_SNAPSHOTS", "metadata": {"conversation_id": "42", "limit": "100"}}
+   * Client: remove some with DeleteSnapshot.
+   */
+  TOO_MANY_SNAPSHOTS: 29,
+  /**
+   * ETAG_MISMATCH - The session's state is not the expected one: someone else has written it.
+   *
+   * Code: ABORTED.
+   * Example: {"reason": "ETAG_MISMATCH", "metadata": {"conversation_id": "42", "etag": "p1Zb0kqXw3sYc8Rd"}}
+   * Client: read the state, decide anew, and write with the current etag; an
+   * empty one says that there is no state yet.
+   */
+  ETAG_MISMATCH: 32,
+  /**
+   * PERMISSION_DENIED - The call is an operator's, and the token is not marked as one's.
+   *
+   * Code: PERMISSION_DENIED.
+   * Example: {"reason": "PERMISSION_DENIED", "metadata": {"service": "agentstore.v1.AgentStoreAdmin"}}
+   * Client: use a token that the operator has marked with `admin`.
+   */
+  PERMISSION_DENIED: 38,
+  /**
+   * INVALID_IMPORT - A line of an import is not what an export writes, or the import ended in the
+   * middle of a session. Sessions before that line are imported whole.
+   *
+   * Code: INVALID_ARGUMENT, with a BadRequest that names the line and its field.
+   * Example: {"reason": "INVALID_IMPORT", "metadata": {"field": "lines[17].message.role", "line": "17", "sessions": "2"}}
+   * Client: correct the line, or send the file from its beginning again, with
+   * the same import_id: what is imported is not imported again.
+   */
+  INVALID_IMPORT: 39,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -241,6 +319,15 @@ export namespace ErrorReason {
   export type LEASE_HELD = typeof ErrorReason.LEASE_HELD;
   export type LEASE_LOST = typeof ErrorReason.LEASE_LOST;
   export type BUDGET_TOO_SMALL = typeof ErrorReason.BUDGET_TOO_SMALL;
+  export type REVISION_MISMATCH = typeof ErrorReason.REVISION_MISMATCH;
+  export type VERSION_NOT_FOUND = typeof ErrorReason.VERSION_NOT_FOUND;
+  export type MESSAGE_DELETED = typeof ErrorReason.MESSAGE_DELETED;
+  export type MESSAGE_NOT_DELETED = typeof ErrorReason.MESSAGE_NOT_DELETED;
+  export type SNAPSHOT_NOT_FOUND = typeof ErrorReason.SNAPSHOT_NOT_FOUND;
+  export type TOO_MANY_SNAPSHOTS = typeof ErrorReason.TOO_MANY_SNAPSHOTS;
+  export type ETAG_MISMATCH = typeof ErrorReason.ETAG_MISMATCH;
+  export type PERMISSION_DENIED = typeof ErrorReason.PERMISSION_DENIED;
+  export type INVALID_IMPORT = typeof ErrorReason.INVALID_IMPORT;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -318,6 +405,33 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 23:
     case "ERROR_REASON_BUDGET_TOO_SMALL":
       return ErrorReason.BUDGET_TOO_SMALL;
+    case 24:
+    case "ERROR_REASON_REVISION_MISMATCH":
+      return ErrorReason.REVISION_MISMATCH;
+    case 25:
+    case "ERROR_REASON_VERSION_NOT_FOUND":
+      return ErrorReason.VERSION_NOT_FOUND;
+    case 26:
+    case "ERROR_REASON_MESSAGE_DELETED":
+      return ErrorReason.MESSAGE_DELETED;
+    case 27:
+    case "ERROR_REASON_MESSAGE_NOT_DELETED":
+      return ErrorReason.MESSAGE_NOT_DELETED;
+    case 28:
+    case "ERROR_REASON_SNAPSHOT_NOT_FOUND":
+      return ErrorReason.SNAPSHOT_NOT_FOUND;
+    case 29:
+    case "ERROR_REASON_TOO_MANY_SNAPSHOTS":
+      return ErrorReason.TOO_MANY_SNAPSHOTS;
+    case 32:
+    case "ERROR_REASON_ETAG_MISMATCH":
+      return ErrorReason.ETAG_MISMATCH;
+    case 38:
+    case "ERROR_REASON_PERMISSION_DENIED":
+      return ErrorReason.PERMISSION_DENIED;
+    case 39:
+    case "ERROR_REASON_INVALID_IMPORT":
+      return ErrorReason.INVALID_IMPORT;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -375,6 +489,24 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_LEASE_LOST";
     case ErrorReason.BUDGET_TOO_SMALL:
       return "ERROR_REASON_BUDGET_TOO_SMALL";
+    case ErrorReason.REVISION_MISMATCH:
+      return "ERROR_REASON_REVISION_MISMATCH";
+    case ErrorReason.VERSION_NOT_FOUND:
+      return "ERROR_REASON_VERSION_NOT_FOUND";
+    case ErrorReason.MESSAGE_DELETED:
+      return "ERROR_REASON_MESSAGE_DELETED";
+    case ErrorReason.MESSAGE_NOT_DELETED:
+      return "ERROR_REASON_MESSAGE_NOT_DELETED";
+    case ErrorReason.SNAPSHOT_NOT_FOUND:
+      return "ERROR_REASON_SNAPSHOT_NOT_FOUND";
+    case ErrorReason.TOO_MANY_SNAPSHOTS:
+      return "ERROR_REASON_TOO_MANY_SNAPSHOTS";
+    case ErrorReason.ETAG_MISMATCH:
+      return "ERROR_REASON_ETAG_MISMATCH";
+    case ErrorReason.PERMISSION_DENIED:
+      return "ERROR_REASON_PERMISSION_DENIED";
+    case ErrorReason.INVALID_IMPORT:
+      return "ERROR_REASON_INVALID_IMPORT";
     case ErrorReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

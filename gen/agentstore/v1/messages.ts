@@ -7,6 +7,8 @@
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { Struct } from "../../google/protobuf/struct.js";
+import { Timestamp } from "../../google/protobuf/timestamp.js";
+import { StateUpdate } from "./state.js";
 
 /** Who speaks in a message. */
 export const Role = {
@@ -233,6 +235,20 @@ export interface AgentMessage {
     | undefined;
   /** The session's revision at which the message was last written. */
   revision: bigint;
+  /**
+   * When what the message says was last changed, by the server's clock; absent
+   * when it never was.
+   */
+  editedAt?:
+    | Date
+    | undefined;
+  /** Raised by every change to the message: 1, 2, 3 … */
+  version: bigint;
+  /**
+   * When the message was deleted, by the server's clock; absent when it is not.
+   * A deleted message keeps its seq. Readers leave it out unless asked.
+   */
+  deletedAt?: Date | undefined;
 }
 
 /** A tool that an assistant turn asks for. */
@@ -350,6 +366,11 @@ export interface AddMessageRequest {
    * part of what request_id stands for: a repeat may carry another one.
    */
   fencingToken: bigint;
+  /**
+   * Writes the session's state in the same transaction: the messages and the
+   * state are kept, or neither. Absent: the state stays as it is.
+   */
+  state?: StateUpdate | undefined;
 }
 
 /** Answers AddMessage. */
@@ -363,6 +384,8 @@ export interface AddMessageResponse {
    * and nothing was written.
    */
   replayed: boolean;
+  /** The etag of the state that this call wrote; empty when it wrote none. */
+  stateEtag: string;
 }
 
 /** Asks for messages to be appended together. */
@@ -396,6 +419,11 @@ export interface AddMessagesRequest {
    * part of what request_id stands for: a repeat may carry another one.
    */
   fencingToken: bigint;
+  /**
+   * Writes the session's state in the same transaction: the messages and the
+   * state are kept, or neither. Absent: the state stays as it is.
+   */
+  state?: StateUpdate | undefined;
 }
 
 /** Answers AddMessages. */
@@ -407,6 +435,8 @@ export interface AddMessagesResponse {
    * and nothing was written.
    */
   replayed: boolean;
+  /** The etag of the state that this call wrote; empty when it wrote none. */
+  stateEtag: string;
 }
 
 /** Asks for one message. */
@@ -415,6 +445,10 @@ export interface GetMessageRequest {
   conversationId: bigint;
   /** The message's place in the session. Required, positive. */
   seq: bigint;
+  /** Which version of it; 0 for the current one. */
+  version: bigint;
+  /** Whether to return the message, or a version of it, also while it is deleted. */
+  showDeleted: boolean;
 }
 
 /** Answers GetMessage. */
@@ -457,6 +491,11 @@ export interface GetMessagesRequest {
    * however large it is.
    */
   offset: bigint;
+  /**
+   * Whether to return deleted messages too; they then count for last_n and
+   * offset.
+   */
+  showDeleted: boolean;
 }
 
 /** Answers GetMessages. */
@@ -487,6 +526,8 @@ export interface StreamMessagesRequest {
    * for all.
    */
   lastN: bigint;
+  /** Whether to return deleted messages too; they then count for last_n. */
+  showDeleted: boolean;
 }
 
 /** One page of a stream. */
@@ -513,6 +554,9 @@ function createBaseAgentMessage(): AgentMessage {
     metadata: undefined,
     usage: undefined,
     revision: 0n,
+    editedAt: undefined,
+    version: 0n,
+    deletedAt: undefined,
   };
 }
 
@@ -574,6 +618,18 @@ export const AgentMessage: MessageFns<AgentMessage> = {
         throw new globalThis.Error("value provided for field message.revision of type int64 too large");
       }
       writer.uint32(112).int64(message.revision);
+    }
+    if (message.editedAt !== undefined) {
+      Timestamp.encode(toTimestamp(message.editedAt), writer.uint32(122).fork()).join();
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(128).int64(message.version);
+    }
+    if (message.deletedAt !== undefined) {
+      Timestamp.encode(toTimestamp(message.deletedAt), writer.uint32(138).fork()).join();
     }
     return writer;
   },
@@ -703,6 +759,30 @@ export const AgentMessage: MessageFns<AgentMessage> = {
             message.revision = reader.int64() as bigint;
             continue;
           }
+          case 15: {
+            if (tag !== 122) {
+              break;
+            }
+
+            message.editedAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 16: {
+            if (tag !== 128) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 17: {
+            if (tag !== 138) {
+              break;
+            }
+
+            message.deletedAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -751,6 +831,17 @@ export const AgentMessage: MessageFns<AgentMessage> = {
       metadata: isObject(object.metadata) ? object.metadata : undefined,
       usage: isSet(object.usage) ? Usage.fromJSON(object.usage) : undefined,
       revision: isSet(object.revision) ? BigInt(object.revision) : 0n,
+      editedAt: isSet(object.editedAt)
+        ? fromJsonTimestamp(object.editedAt)
+        : isSet(object.edited_at)
+        ? fromJsonTimestamp(object.edited_at)
+        : undefined,
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      deletedAt: isSet(object.deletedAt)
+        ? fromJsonTimestamp(object.deletedAt)
+        : isSet(object.deleted_at)
+        ? fromJsonTimestamp(object.deleted_at)
+        : undefined,
     };
   },
 
@@ -798,6 +889,15 @@ export const AgentMessage: MessageFns<AgentMessage> = {
     if (message.revision !== 0n) {
       obj.revision = message.revision.toString();
     }
+    if (message.editedAt !== undefined) {
+      obj.editedAt = message.editedAt.toISOString();
+    }
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.deletedAt !== undefined) {
+      obj.deletedAt = message.deletedAt.toISOString();
+    }
     return obj;
   },
 
@@ -824,6 +924,9 @@ export const AgentMessage: MessageFns<AgentMessage> = {
     message.metadata = object.metadata ?? undefined;
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
     message.revision = (object.revision !== undefined && object.revision !== null) ? BigInt(object.revision) : 0n;
+    message.editedAt = object.editedAt ?? undefined;
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.deletedAt = object.deletedAt ?? undefined;
     return message;
   },
 };
@@ -1360,6 +1463,7 @@ function createBaseAddMessageRequest(): AddMessageRequest {
     expectedLastSeq: undefined,
     view: 0,
     fencingToken: 0n,
+    state: undefined,
   };
 }
 
@@ -1391,6 +1495,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         throw new globalThis.Error("value provided for field message.fencingToken of type int64 too large");
       }
       writer.uint32(48).int64(message.fencingToken);
+    }
+    if (message.state !== undefined) {
+      StateUpdate.encode(message.state, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1456,6 +1563,14 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
             message.fencingToken = reader.int64() as bigint;
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.state = StateUpdate.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1492,6 +1607,7 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
         : isSet(object.fencing_token)
         ? BigInt(object.fencing_token)
         : 0n,
+      state: isSet(object.state) ? StateUpdate.fromJSON(object.state) : undefined,
     };
   },
 
@@ -1515,6 +1631,9 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     if (message.fencingToken !== 0n) {
       obj.fencingToken = message.fencingToken.toString();
     }
+    if (message.state !== undefined) {
+      obj.state = StateUpdate.toJSON(message.state);
+    }
     return obj;
   },
 
@@ -1537,12 +1656,15 @@ export const AddMessageRequest: MessageFns<AddMessageRequest> = {
     message.fencingToken = (object.fencingToken !== undefined && object.fencingToken !== null)
       ? BigInt(object.fencingToken)
       : 0n;
+    message.state = (object.state !== undefined && object.state !== null)
+      ? StateUpdate.fromPartial(object.state)
+      : undefined;
     return message;
   },
 };
 
 function createBaseAddMessageResponse(): AddMessageResponse {
-  return { message: undefined, replayed: false };
+  return { message: undefined, replayed: false, stateEtag: "" };
 }
 
 export const AddMessageResponse: MessageFns<AddMessageResponse> = {
@@ -1552,6 +1674,9 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
     }
     if (message.replayed !== false) {
       writer.uint32(16).bool(message.replayed);
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(58).string(message.stateEtag);
     }
     return writer;
   },
@@ -1585,6 +1710,14 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
             message.replayed = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1601,6 +1734,11 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
     return {
       message: isSet(object.message) ? AgentMessage.fromJSON(object.message) : undefined,
       replayed: isSet(object.replayed) ? globalThis.Boolean(object.replayed) : false,
+      stateEtag: isSet(object.stateEtag)
+        ? globalThis.String(object.stateEtag)
+        : isSet(object.state_etag)
+        ? globalThis.String(object.state_etag)
+        : "",
     };
   },
 
@@ -1611,6 +1749,9 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
     }
     if (message.replayed !== false) {
       obj.replayed = message.replayed;
+    }
+    if (message.stateEtag !== "") {
+      obj.stateEtag = message.stateEtag;
     }
     return obj;
   },
@@ -1624,12 +1765,21 @@ export const AddMessageResponse: MessageFns<AddMessageResponse> = {
       ? AgentMessage.fromPartial(object.message)
       : undefined;
     message.replayed = object.replayed ?? false;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };
 
 function createBaseAddMessagesRequest(): AddMessagesRequest {
-  return { conversationId: 0n, messages: [], requestId: "", expectedLastSeq: undefined, view: 0, fencingToken: 0n };
+  return {
+    conversationId: 0n,
+    messages: [],
+    requestId: "",
+    expectedLastSeq: undefined,
+    view: 0,
+    fencingToken: 0n,
+    state: undefined,
+  };
 }
 
 export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
@@ -1660,6 +1810,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         throw new globalThis.Error("value provided for field message.fencingToken of type int64 too large");
       }
       writer.uint32(48).int64(message.fencingToken);
+    }
+    if (message.state !== undefined) {
+      StateUpdate.encode(message.state, writer.uint32(58).fork()).join();
     }
     return writer;
   },
@@ -1725,6 +1878,14 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
             message.fencingToken = reader.int64() as bigint;
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.state = StateUpdate.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1763,6 +1924,7 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
         : isSet(object.fencing_token)
         ? BigInt(object.fencing_token)
         : 0n,
+      state: isSet(object.state) ? StateUpdate.fromJSON(object.state) : undefined,
     };
   },
 
@@ -1786,6 +1948,9 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     if (message.fencingToken !== 0n) {
       obj.fencingToken = message.fencingToken.toString();
     }
+    if (message.state !== undefined) {
+      obj.state = StateUpdate.toJSON(message.state);
+    }
     return obj;
   },
 
@@ -1806,12 +1971,15 @@ export const AddMessagesRequest: MessageFns<AddMessagesRequest> = {
     message.fencingToken = (object.fencingToken !== undefined && object.fencingToken !== null)
       ? BigInt(object.fencingToken)
       : 0n;
+    message.state = (object.state !== undefined && object.state !== null)
+      ? StateUpdate.fromPartial(object.state)
+      : undefined;
     return message;
   },
 };
 
 function createBaseAddMessagesResponse(): AddMessagesResponse {
-  return { messages: [], replayed: false };
+  return { messages: [], replayed: false, stateEtag: "" };
 }
 
 export const AddMessagesResponse: MessageFns<AddMessagesResponse> = {
@@ -1821,6 +1989,9 @@ export const AddMessagesResponse: MessageFns<AddMessagesResponse> = {
     }
     if (message.replayed !== false) {
       writer.uint32(16).bool(message.replayed);
+    }
+    if (message.stateEtag !== "") {
+      writer.uint32(58).string(message.stateEtag);
     }
     return writer;
   },
@@ -1854,6 +2025,14 @@ export const AddMessagesResponse: MessageFns<AddMessagesResponse> = {
             message.replayed = reader.bool();
             continue;
           }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.stateEtag = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1872,6 +2051,11 @@ export const AddMessagesResponse: MessageFns<AddMessagesResponse> = {
         ? object.messages.map((e: any) => AgentMessage.fromJSON(e))
         : [],
       replayed: isSet(object.replayed) ? globalThis.Boolean(object.replayed) : false,
+      stateEtag: isSet(object.stateEtag)
+        ? globalThis.String(object.stateEtag)
+        : isSet(object.state_etag)
+        ? globalThis.String(object.state_etag)
+        : "",
     };
   },
 
@@ -1883,6 +2067,9 @@ export const AddMessagesResponse: MessageFns<AddMessagesResponse> = {
     if (message.replayed !== false) {
       obj.replayed = message.replayed;
     }
+    if (message.stateEtag !== "") {
+      obj.stateEtag = message.stateEtag;
+    }
     return obj;
   },
 
@@ -1893,12 +2080,13 @@ export const AddMessagesResponse: MessageFns<AddMessagesResponse> = {
     const message = createBaseAddMessagesResponse();
     message.messages = object.messages?.map((e) => AgentMessage.fromPartial(e)) || [];
     message.replayed = object.replayed ?? false;
+    message.stateEtag = object.stateEtag ?? "";
     return message;
   },
 };
 
 function createBaseGetMessageRequest(): GetMessageRequest {
-  return { conversationId: 0n, seq: 0n };
+  return { conversationId: 0n, seq: 0n, version: 0n, showDeleted: false };
 }
 
 export const GetMessageRequest: MessageFns<GetMessageRequest> = {
@@ -1914,6 +2102,15 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
         throw new globalThis.Error("value provided for field message.seq of type int64 too large");
       }
       writer.uint32(16).int64(message.seq);
+    }
+    if (message.version !== 0n) {
+      if (BigInt.asIntN(64, message.version) !== message.version) {
+        throw new globalThis.Error("value provided for field message.version of type int64 too large");
+      }
+      writer.uint32(24).int64(message.version);
+    }
+    if (message.showDeleted !== false) {
+      writer.uint32(32).bool(message.showDeleted);
     }
     return writer;
   },
@@ -1947,6 +2144,22 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
             message.seq = reader.int64() as bigint;
             continue;
           }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.version = reader.int64() as bigint;
+            continue;
+          }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.showDeleted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1967,6 +2180,12 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
         ? BigInt(object.conversation_id)
         : 0n,
       seq: isSet(object.seq) ? BigInt(object.seq) : 0n,
+      version: isSet(object.version) ? BigInt(object.version) : 0n,
+      showDeleted: isSet(object.showDeleted)
+        ? globalThis.Boolean(object.showDeleted)
+        : isSet(object.show_deleted)
+        ? globalThis.Boolean(object.show_deleted)
+        : false,
     };
   },
 
@@ -1977,6 +2196,12 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
     }
     if (message.seq !== 0n) {
       obj.seq = message.seq.toString();
+    }
+    if (message.version !== 0n) {
+      obj.version = message.version.toString();
+    }
+    if (message.showDeleted !== false) {
+      obj.showDeleted = message.showDeleted;
     }
     return obj;
   },
@@ -1990,6 +2215,8 @@ export const GetMessageRequest: MessageFns<GetMessageRequest> = {
       ? BigInt(object.conversationId)
       : 0n;
     message.seq = (object.seq !== undefined && object.seq !== null) ? BigInt(object.seq) : 0n;
+    message.version = (object.version !== undefined && object.version !== null) ? BigInt(object.version) : 0n;
+    message.showDeleted = object.showDeleted ?? false;
     return message;
   },
 };
@@ -2073,6 +2300,7 @@ function createBaseGetMessagesRequest(): GetMessagesRequest {
     order: 0,
     lastN: 0n,
     offset: 0n,
+    showDeleted: false,
   };
 }
 
@@ -2116,6 +2344,9 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
         throw new globalThis.Error("value provided for field message.offset of type int64 too large");
       }
       writer.uint32(64).int64(message.offset);
+    }
+    if (message.showDeleted !== false) {
+      writer.uint32(72).bool(message.showDeleted);
     }
     return writer;
   },
@@ -2197,6 +2428,14 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
             message.offset = reader.int64() as bigint;
             continue;
           }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.showDeleted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2239,6 +2478,11 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
       order: isSet(object.order) ? messageOrderFromJSON(object.order) : 0,
       lastN: isSet(object.lastN) ? BigInt(object.lastN) : isSet(object.last_n) ? BigInt(object.last_n) : 0n,
       offset: isSet(object.offset) ? BigInt(object.offset) : 0n,
+      showDeleted: isSet(object.showDeleted)
+        ? globalThis.Boolean(object.showDeleted)
+        : isSet(object.show_deleted)
+        ? globalThis.Boolean(object.show_deleted)
+        : false,
     };
   },
 
@@ -2268,6 +2512,9 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     if (message.offset !== 0n) {
       obj.offset = message.offset.toString();
     }
+    if (message.showDeleted !== false) {
+      obj.showDeleted = message.showDeleted;
+    }
     return obj;
   },
 
@@ -2286,6 +2533,7 @@ export const GetMessagesRequest: MessageFns<GetMessagesRequest> = {
     message.order = object.order ?? 0;
     message.lastN = (object.lastN !== undefined && object.lastN !== null) ? BigInt(object.lastN) : 0n;
     message.offset = (object.offset !== undefined && object.offset !== null) ? BigInt(object.offset) : 0n;
+    message.showDeleted = object.showDeleted ?? false;
     return message;
   },
 };
@@ -2382,7 +2630,7 @@ export const GetMessagesResponse: MessageFns<GetMessagesResponse> = {
 };
 
 function createBaseStreamMessagesRequest(): StreamMessagesRequest {
-  return { conversationId: 0n, pageSize: 0, afterSeq: 0n, beforeSeq: 0n, order: 0, lastN: 0n };
+  return { conversationId: 0n, pageSize: 0, afterSeq: 0n, beforeSeq: 0n, order: 0, lastN: 0n, showDeleted: false };
 }
 
 export const StreamMessagesRequest: MessageFns<StreamMessagesRequest> = {
@@ -2416,6 +2664,9 @@ export const StreamMessagesRequest: MessageFns<StreamMessagesRequest> = {
         throw new globalThis.Error("value provided for field message.lastN of type int64 too large");
       }
       writer.uint32(48).int64(message.lastN);
+    }
+    if (message.showDeleted !== false) {
+      writer.uint32(56).bool(message.showDeleted);
     }
     return writer;
   },
@@ -2481,6 +2732,14 @@ export const StreamMessagesRequest: MessageFns<StreamMessagesRequest> = {
             message.lastN = reader.int64() as bigint;
             continue;
           }
+          case 7: {
+            if (tag !== 56) {
+              break;
+            }
+
+            message.showDeleted = reader.bool();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -2517,6 +2776,11 @@ export const StreamMessagesRequest: MessageFns<StreamMessagesRequest> = {
         : 0n,
       order: isSet(object.order) ? messageOrderFromJSON(object.order) : 0,
       lastN: isSet(object.lastN) ? BigInt(object.lastN) : isSet(object.last_n) ? BigInt(object.last_n) : 0n,
+      showDeleted: isSet(object.showDeleted)
+        ? globalThis.Boolean(object.showDeleted)
+        : isSet(object.show_deleted)
+        ? globalThis.Boolean(object.show_deleted)
+        : false,
     };
   },
 
@@ -2540,6 +2804,9 @@ export const StreamMessagesRequest: MessageFns<StreamMessagesRequest> = {
     if (message.lastN !== 0n) {
       obj.lastN = message.lastN.toString();
     }
+    if (message.showDeleted !== false) {
+      obj.showDeleted = message.showDeleted;
+    }
     return obj;
   },
 
@@ -2556,6 +2823,7 @@ export const StreamMessagesRequest: MessageFns<StreamMessagesRequest> = {
     message.beforeSeq = (object.beforeSeq !== undefined && object.beforeSeq !== null) ? BigInt(object.beforeSeq) : 0n;
     message.order = object.order ?? 0;
     message.lastN = (object.lastN !== undefined && object.lastN !== null) ? BigInt(object.lastN) : 0n;
+    message.showDeleted = object.showDeleted ?? false;
     return message;
   },
 };
@@ -2662,6 +2930,28 @@ type DeepPartial<T> = T extends bigint ? string | number | bigint
 type KeysOfUnion<T> = T extends T ? keyof T : never;
 type Exact<P, I extends P> = P extends Builtin ? P
   : P & { [K in keyof P]: Exact<P[K], I[K]> } & { [K in Exclude<keyof I, KeysOfUnion<P>>]: never };
+
+function toTimestamp(date: Date): Timestamp {
+  const seconds = BigInt(Math.floor(date.getTime() / 1_000));
+  const nanos = (((date.getTime() % 1_000) + 1_000) % 1_000) * 1_000_000;
+  return { seconds, nanos };
+}
+
+function fromTimestamp(t: Timestamp): Date {
+  let millis = (globalThis.Number(t.seconds.toString()) || 0) * 1_000;
+  millis += (t.nanos || 0) / 1_000_000;
+  return new globalThis.Date(millis);
+}
+
+function fromJsonTimestamp(o: any): Date {
+  if (o instanceof globalThis.Date) {
+    return o;
+  } else if (typeof o === "string") {
+    return new globalThis.Date(o);
+  } else {
+    return fromTimestamp(Timestamp.fromJSON(o));
+  }
+}
 
 function isObject(value: any): boolean {
   return typeof value === "object" && value !== null;

@@ -108,8 +108,47 @@ export interface AgentSession {
   updatedAt?:
     | Date
     | undefined;
-  /** When the session may be removed; absent when it is to be kept. */
-  expiresAt?: Date | undefined;
+  /**
+   * When the session is to be removed, which happens soon after; absent when it
+   * is to be kept, at least as long as the model's policy says.
+   */
+  expiresAt?:
+    | Date
+    | undefined;
+  /** Where the session was forked from; absent for one that began by itself. */
+  parent?:
+    | SessionParent
+    | undefined;
+  /**
+   * When snapshots of the session are taken by themselves; absent where its model
+   * says so, if anyone does.
+   */
+  snapshotPolicy?: SnapshotPolicy | undefined;
+}
+
+/** Where a session was forked from. */
+export interface SessionParent {
+  /** The session that was forked. It may have been removed since. */
+  conversationId: bigint;
+  /** The last message that was taken over from it; 0 for none. */
+  seq: bigint;
+}
+
+/**
+ * When snapshots are taken by themselves: right after the change that makes one
+ * due. What is 0 makes none due; with both 0, none is taken.
+ */
+export interface SnapshotPolicy {
+  /**
+   * A snapshot is due when so many messages have been appended since the last one:
+   * up to 1,000,000.
+   */
+  everyMessages: bigint;
+  /**
+   * A snapshot is due when so many minutes have passed since the last one and the
+   * session is changed: up to 525,600, a year.
+   */
+  everyMinutes: bigint;
 }
 
 /** A session with what a list of sessions shows of it. */
@@ -118,7 +157,7 @@ export interface SessionSummary {
   session?:
     | AgentSession
     | undefined;
-  /** How many messages the session has. */
+  /** How many messages the session has, without deleted ones. */
   messageCount: bigint;
   /**
    * The latest `timestamp_ms` of the session's messages; absent when it has
@@ -128,14 +167,14 @@ export interface SessionSummary {
     | Date
     | undefined;
   /**
-   * The content of the message with seq 1, cut to its first 200 characters
-   * (Unicode code points), with U+FFFD in the place of U+0000; absent when the
-   * session has no messages.
+   * The content of the first message that is not deleted, cut to its first 200
+   * characters (Unicode code points), with U+FFFD in the place of U+0000; absent
+   * when the session has no messages.
    */
   firstMessage?: string | undefined;
 }
 
-/** The counts and sums of one session. */
+/** The counts and sums of one session, without its deleted messages. */
 export interface SessionStats {
   /** How many messages the session has. */
   totalMessages: bigint;
@@ -181,7 +220,7 @@ export interface CreateSessionRequest {
   metadata?:
     | { [key: string]: any }
     | undefined;
-  /** When the session may be removed; absent to keep it. */
+  /** When the session is to be removed; absent to keep it. */
   expiresAt?:
     | Date
     | undefined;
@@ -228,8 +267,8 @@ export interface UpdateSessionRequest {
     | undefined;
   /**
    * Which fields to change: any of `title`, `owner_id`, `tags`, `metadata`,
-   * `expires_at`. A named field that is absent from `session` is cleared.
-   * Required, at least one path.
+   * `expires_at`, `snapshot_policy`. A named field that is absent from `session`
+   * is cleared. Required, at least one path.
    */
   updateMask?:
     | string[]
@@ -258,10 +297,52 @@ export interface ListSessionsRequest {
   /** How many sessions a page has at the most: 1 to 1,000; 0 means 100. */
   pageSize: number;
   /**
-   * The next_page_token of the page before, with the same model_id; empty for
-   * the first page.
+   * The next_page_token of the page before, with the same model_id and filter;
+   * empty for the first page.
    */
   pageToken: string;
+  /** Which of the sessions to list. Absent: all. */
+  filter?: SessionFilter | undefined;
+}
+
+/** Chooses sessions: those that meet every field that is set. */
+export interface SessionFilter {
+  /** Sessions that have all of these tags; up to 16. */
+  allTags: string[];
+  /** Sessions that have at least one of these tags; up to 64. */
+  anyTags: string[];
+  /** Sessions of this owner. */
+  ownerId: string;
+  /**
+   * Sessions whose metadata contains this: each key is there with a value that
+   * contains this one's. An object contains one with some of its keys, an array
+   * one with some of its elements, anything else what equals it. Up to 16 KiB as
+   * JSON and nested up to 32 deep.
+   */
+  metadata?:
+    | { [key: string]: any }
+    | undefined;
+  /** Sessions in this state. */
+  state: SessionState;
+  /** Sessions that were created in this time. */
+  created?:
+    | TimeRange
+    | undefined;
+  /**
+   * Sessions whose last_message_time lies in this time; those without messages
+   * have none.
+   */
+  lastMessage?: TimeRange | undefined;
+}
+
+/** A stretch of time, in whole milliseconds. */
+export interface TimeRange {
+  /** Its beginning, included. Absent: as early as can be. */
+  start?:
+    | Date
+    | undefined;
+  /** Its end, excluded, after start. Absent: as late as can be. */
+  end?: Date | undefined;
 }
 
 /** Answers ListSessions. */
@@ -309,6 +390,30 @@ export interface GetSessionStatsResponse {
   stats?: SessionStats | undefined;
 }
 
+/** Asks for a page of the tags that sessions have. */
+export interface ListTagsRequest {
+  /** How many tags a page has at the most: 1 to 1,000; 0 means 100. */
+  pageSize: number;
+  /** The next_page_token of the page before; empty for the first page. */
+  pageToken: string;
+}
+
+/** Answers ListTags. */
+export interface ListTagsResponse {
+  /** The page, by the tags' code points. */
+  tags: TagCount[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
+}
+
+/** A tag with how often it is used. */
+export interface TagCount {
+  /** The tag. */
+  tag: string;
+  /** How many sessions have it; never 0. */
+  sessionCount: bigint;
+}
+
 function createBaseAgentSession(): AgentSession {
   return {
     id: 0n,
@@ -323,6 +428,8 @@ function createBaseAgentSession(): AgentSession {
     lastSeq: 0n,
     updatedAt: undefined,
     expiresAt: undefined,
+    parent: undefined,
+    snapshotPolicy: undefined,
   };
 }
 
@@ -372,6 +479,12 @@ export const AgentSession: MessageFns<AgentSession> = {
     }
     if (message.expiresAt !== undefined) {
       Timestamp.encode(toTimestamp(message.expiresAt), writer.uint32(98).fork()).join();
+    }
+    if (message.parent !== undefined) {
+      SessionParent.encode(message.parent, writer.uint32(106).fork()).join();
+    }
+    if (message.snapshotPolicy !== undefined) {
+      SnapshotPolicy.encode(message.snapshotPolicy, writer.uint32(114).fork()).join();
     }
     return writer;
   },
@@ -485,6 +598,22 @@ export const AgentSession: MessageFns<AgentSession> = {
             message.expiresAt = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
             continue;
           }
+          case 13: {
+            if (tag !== 106) {
+              break;
+            }
+
+            message.parent = SessionParent.decode(reader, reader.uint32());
+            continue;
+          }
+          case 14: {
+            if (tag !== 114) {
+              break;
+            }
+
+            message.snapshotPolicy = SnapshotPolicy.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -533,6 +662,12 @@ export const AgentSession: MessageFns<AgentSession> = {
         : isSet(object.expires_at)
         ? fromJsonTimestamp(object.expires_at)
         : undefined,
+      parent: isSet(object.parent) ? SessionParent.fromJSON(object.parent) : undefined,
+      snapshotPolicy: isSet(object.snapshotPolicy)
+        ? SnapshotPolicy.fromJSON(object.snapshotPolicy)
+        : isSet(object.snapshot_policy)
+        ? SnapshotPolicy.fromJSON(object.snapshot_policy)
+        : undefined,
     };
   },
 
@@ -574,6 +709,12 @@ export const AgentSession: MessageFns<AgentSession> = {
     if (message.expiresAt !== undefined) {
       obj.expiresAt = message.expiresAt.toISOString();
     }
+    if (message.parent !== undefined) {
+      obj.parent = SessionParent.toJSON(message.parent);
+    }
+    if (message.snapshotPolicy !== undefined) {
+      obj.snapshotPolicy = SnapshotPolicy.toJSON(message.snapshotPolicy);
+    }
     return obj;
   },
 
@@ -594,6 +735,212 @@ export const AgentSession: MessageFns<AgentSession> = {
     message.lastSeq = (object.lastSeq !== undefined && object.lastSeq !== null) ? BigInt(object.lastSeq) : 0n;
     message.updatedAt = object.updatedAt ?? undefined;
     message.expiresAt = object.expiresAt ?? undefined;
+    message.parent = (object.parent !== undefined && object.parent !== null)
+      ? SessionParent.fromPartial(object.parent)
+      : undefined;
+    message.snapshotPolicy = (object.snapshotPolicy !== undefined && object.snapshotPolicy !== null)
+      ? SnapshotPolicy.fromPartial(object.snapshotPolicy)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSessionParent(): SessionParent {
+  return { conversationId: 0n, seq: 0n };
+}
+
+export const SessionParent: MessageFns<SessionParent> = {
+  encode(message: SessionParent, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== 0n) {
+      if (BigInt.asIntN(64, message.conversationId) !== message.conversationId) {
+        throw new globalThis.Error("value provided for field message.conversationId of type int64 too large");
+      }
+      writer.uint32(8).int64(message.conversationId);
+    }
+    if (message.seq !== 0n) {
+      if (BigInt.asIntN(64, message.seq) !== message.seq) {
+        throw new globalThis.Error("value provided for field message.seq of type int64 too large");
+      }
+      writer.uint32(16).int64(message.seq);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionParent {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionParent();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.conversationId = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.seq = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SessionParent {
+    return {
+      conversationId: isSet(object.conversationId)
+        ? BigInt(object.conversationId)
+        : isSet(object.conversation_id)
+        ? BigInt(object.conversation_id)
+        : 0n,
+      seq: isSet(object.seq) ? BigInt(object.seq) : 0n,
+    };
+  },
+
+  toJSON(message: SessionParent): unknown {
+    const obj: any = {};
+    if (message.conversationId !== 0n) {
+      obj.conversationId = message.conversationId.toString();
+    }
+    if (message.seq !== 0n) {
+      obj.seq = message.seq.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SessionParent>, I>>(base?: I): SessionParent {
+    return SessionParent.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SessionParent>, I>>(object: I): SessionParent {
+    const message = createBaseSessionParent();
+    message.conversationId = (object.conversationId !== undefined && object.conversationId !== null)
+      ? BigInt(object.conversationId)
+      : 0n;
+    message.seq = (object.seq !== undefined && object.seq !== null) ? BigInt(object.seq) : 0n;
+    return message;
+  },
+};
+
+function createBaseSnapshotPolicy(): SnapshotPolicy {
+  return { everyMessages: 0n, everyMinutes: 0n };
+}
+
+export const SnapshotPolicy: MessageFns<SnapshotPolicy> = {
+  encode(message: SnapshotPolicy, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.everyMessages !== 0n) {
+      if (BigInt.asIntN(64, message.everyMessages) !== message.everyMessages) {
+        throw new globalThis.Error("value provided for field message.everyMessages of type int64 too large");
+      }
+      writer.uint32(8).int64(message.everyMessages);
+    }
+    if (message.everyMinutes !== 0n) {
+      if (BigInt.asIntN(64, message.everyMinutes) !== message.everyMinutes) {
+        throw new globalThis.Error("value provided for field message.everyMinutes of type int64 too large");
+      }
+      writer.uint32(16).int64(message.everyMinutes);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SnapshotPolicy {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSnapshotPolicy();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.everyMessages = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.everyMinutes = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SnapshotPolicy {
+    return {
+      everyMessages: isSet(object.everyMessages)
+        ? BigInt(object.everyMessages)
+        : isSet(object.every_messages)
+        ? BigInt(object.every_messages)
+        : 0n,
+      everyMinutes: isSet(object.everyMinutes)
+        ? BigInt(object.everyMinutes)
+        : isSet(object.every_minutes)
+        ? BigInt(object.every_minutes)
+        : 0n,
+    };
+  },
+
+  toJSON(message: SnapshotPolicy): unknown {
+    const obj: any = {};
+    if (message.everyMessages !== 0n) {
+      obj.everyMessages = message.everyMessages.toString();
+    }
+    if (message.everyMinutes !== 0n) {
+      obj.everyMinutes = message.everyMinutes.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SnapshotPolicy>, I>>(base?: I): SnapshotPolicy {
+    return SnapshotPolicy.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SnapshotPolicy>, I>>(object: I): SnapshotPolicy {
+    const message = createBaseSnapshotPolicy();
+    message.everyMessages = (object.everyMessages !== undefined && object.everyMessages !== null)
+      ? BigInt(object.everyMessages)
+      : 0n;
+    message.everyMinutes = (object.everyMinutes !== undefined && object.everyMinutes !== null)
+      ? BigInt(object.everyMinutes)
+      : 0n;
     return message;
   },
 };
@@ -1623,7 +1970,7 @@ export const UpdateSessionResponse: MessageFns<UpdateSessionResponse> = {
 };
 
 function createBaseListSessionsRequest(): ListSessionsRequest {
-  return { modelId: "", pageSize: 0, pageToken: "" };
+  return { modelId: "", pageSize: 0, pageToken: "", filter: undefined };
 }
 
 export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
@@ -1636,6 +1983,9 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     }
     if (message.pageToken !== "") {
       writer.uint32(26).string(message.pageToken);
+    }
+    if (message.filter !== undefined) {
+      SessionFilter.encode(message.filter, writer.uint32(34).fork()).join();
     }
     return writer;
   },
@@ -1677,6 +2027,14 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
             message.pageToken = reader.string();
             continue;
           }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.filter = SessionFilter.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1706,6 +2064,7 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
         : isSet(object.page_token)
         ? globalThis.String(object.page_token)
         : "",
+      filter: isSet(object.filter) ? SessionFilter.fromJSON(object.filter) : undefined,
     };
   },
 
@@ -1720,6 +2079,9 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     if (message.pageToken !== "") {
       obj.pageToken = message.pageToken;
     }
+    if (message.filter !== undefined) {
+      obj.filter = SessionFilter.toJSON(message.filter);
+    }
     return obj;
   },
 
@@ -1731,6 +2093,287 @@ export const ListSessionsRequest: MessageFns<ListSessionsRequest> = {
     message.modelId = object.modelId ?? "";
     message.pageSize = object.pageSize ?? 0;
     message.pageToken = object.pageToken ?? "";
+    message.filter = (object.filter !== undefined && object.filter !== null)
+      ? SessionFilter.fromPartial(object.filter)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseSessionFilter(): SessionFilter {
+  return {
+    allTags: [],
+    anyTags: [],
+    ownerId: "",
+    metadata: undefined,
+    state: 0,
+    created: undefined,
+    lastMessage: undefined,
+  };
+}
+
+export const SessionFilter: MessageFns<SessionFilter> = {
+  encode(message: SessionFilter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.allTags) {
+      writer.uint32(10).string(v!);
+    }
+    for (const v of message.anyTags) {
+      writer.uint32(18).string(v!);
+    }
+    if (message.ownerId !== "") {
+      writer.uint32(26).string(message.ownerId);
+    }
+    if (message.metadata !== undefined) {
+      Struct.encode(Struct.wrap(message.metadata), writer.uint32(34).fork()).join();
+    }
+    if (message.state !== 0) {
+      writer.uint32(40).int32(message.state);
+    }
+    if (message.created !== undefined) {
+      TimeRange.encode(message.created, writer.uint32(50).fork()).join();
+    }
+    if (message.lastMessage !== undefined) {
+      TimeRange.encode(message.lastMessage, writer.uint32(58).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SessionFilter {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSessionFilter();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.allTags.push(reader.string());
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.anyTags.push(reader.string());
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.ownerId = reader.string();
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.metadata = Struct.unwrap(Struct.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 40) {
+              break;
+            }
+
+            message.state = reader.int32() as any;
+            continue;
+          }
+          case 6: {
+            if (tag !== 50) {
+              break;
+            }
+
+            message.created = TimeRange.decode(reader, reader.uint32());
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.lastMessage = TimeRange.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SessionFilter {
+    return {
+      allTags: globalThis.Array.isArray(object?.allTags)
+        ? object.allTags.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.all_tags)
+        ? object.all_tags.map((e: any) => globalThis.String(e))
+        : [],
+      anyTags: globalThis.Array.isArray(object?.anyTags)
+        ? object.anyTags.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.any_tags)
+        ? object.any_tags.map((e: any) => globalThis.String(e))
+        : [],
+      ownerId: isSet(object.ownerId)
+        ? globalThis.String(object.ownerId)
+        : isSet(object.owner_id)
+        ? globalThis.String(object.owner_id)
+        : "",
+      metadata: isObject(object.metadata) ? object.metadata : undefined,
+      state: isSet(object.state) ? sessionStateFromJSON(object.state) : 0,
+      created: isSet(object.created) ? TimeRange.fromJSON(object.created) : undefined,
+      lastMessage: isSet(object.lastMessage)
+        ? TimeRange.fromJSON(object.lastMessage)
+        : isSet(object.last_message)
+        ? TimeRange.fromJSON(object.last_message)
+        : undefined,
+    };
+  },
+
+  toJSON(message: SessionFilter): unknown {
+    const obj: any = {};
+    if (message.allTags?.length) {
+      obj.allTags = message.allTags;
+    }
+    if (message.anyTags?.length) {
+      obj.anyTags = message.anyTags;
+    }
+    if (message.ownerId !== "") {
+      obj.ownerId = message.ownerId;
+    }
+    if (message.metadata !== undefined) {
+      obj.metadata = message.metadata;
+    }
+    if (message.state !== 0) {
+      obj.state = sessionStateToJSON(message.state);
+    }
+    if (message.created !== undefined) {
+      obj.created = TimeRange.toJSON(message.created);
+    }
+    if (message.lastMessage !== undefined) {
+      obj.lastMessage = TimeRange.toJSON(message.lastMessage);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SessionFilter>, I>>(base?: I): SessionFilter {
+    return SessionFilter.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SessionFilter>, I>>(object: I): SessionFilter {
+    const message = createBaseSessionFilter();
+    message.allTags = object.allTags?.map((e) => e) || [];
+    message.anyTags = object.anyTags?.map((e) => e) || [];
+    message.ownerId = object.ownerId ?? "";
+    message.metadata = object.metadata ?? undefined;
+    message.state = object.state ?? 0;
+    message.created = (object.created !== undefined && object.created !== null)
+      ? TimeRange.fromPartial(object.created)
+      : undefined;
+    message.lastMessage = (object.lastMessage !== undefined && object.lastMessage !== null)
+      ? TimeRange.fromPartial(object.lastMessage)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseTimeRange(): TimeRange {
+  return { start: undefined, end: undefined };
+}
+
+export const TimeRange: MessageFns<TimeRange> = {
+  encode(message: TimeRange, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.start !== undefined) {
+      Timestamp.encode(toTimestamp(message.start), writer.uint32(10).fork()).join();
+    }
+    if (message.end !== undefined) {
+      Timestamp.encode(toTimestamp(message.end), writer.uint32(18).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TimeRange {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTimeRange();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.start = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.end = fromTimestamp(Timestamp.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TimeRange {
+    return {
+      start: isSet(object.start) ? fromJsonTimestamp(object.start) : undefined,
+      end: isSet(object.end) ? fromJsonTimestamp(object.end) : undefined,
+    };
+  },
+
+  toJSON(message: TimeRange): unknown {
+    const obj: any = {};
+    if (message.start !== undefined) {
+      obj.start = message.start.toISOString();
+    }
+    if (message.end !== undefined) {
+      obj.end = message.end.toISOString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<TimeRange>, I>>(base?: I): TimeRange {
+    return TimeRange.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TimeRange>, I>>(object: I): TimeRange {
+    const message = createBaseTimeRange();
+    message.start = object.start ?? undefined;
+    message.end = object.end ?? undefined;
     return message;
   },
 };
@@ -2152,6 +2795,282 @@ export const GetSessionStatsResponse: MessageFns<GetSessionStatsResponse> = {
     message.stats = (object.stats !== undefined && object.stats !== null)
       ? SessionStats.fromPartial(object.stats)
       : undefined;
+    return message;
+  },
+};
+
+function createBaseListTagsRequest(): ListTagsRequest {
+  return { pageSize: 0, pageToken: "" };
+}
+
+export const ListTagsRequest: MessageFns<ListTagsRequest> = {
+  encode(message: ListTagsRequest, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.pageSize !== 0) {
+      writer.uint32(8).int32(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(18).string(message.pageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTagsRequest {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTagsRequest();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.pageSize = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListTagsRequest {
+    return {
+      pageSize: isSet(object.pageSize)
+        ? globalThis.Number(object.pageSize)
+        : isSet(object.page_size)
+        ? globalThis.Number(object.page_size)
+        : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListTagsRequest): unknown {
+    const obj: any = {};
+    if (message.pageSize !== 0) {
+      obj.pageSize = Math.round(message.pageSize);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListTagsRequest>, I>>(base?: I): ListTagsRequest {
+    return ListTagsRequest.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListTagsRequest>, I>>(object: I): ListTagsRequest {
+    const message = createBaseListTagsRequest();
+    message.pageSize = object.pageSize ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseListTagsResponse(): ListTagsResponse {
+  return { tags: [], nextPageToken: "" };
+}
+
+export const ListTagsResponse: MessageFns<ListTagsResponse> = {
+  encode(message: ListTagsResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    for (const v of message.tags) {
+      TagCount.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): ListTagsResponse {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseListTagsResponse();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tags.push(TagCount.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): ListTagsResponse {
+    return {
+      tags: globalThis.Array.isArray(object?.tags) ? object.tags.map((e: any) => TagCount.fromJSON(e)) : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+    };
+  },
+
+  toJSON(message: ListTagsResponse): unknown {
+    const obj: any = {};
+    if (message.tags?.length) {
+      obj.tags = message.tags.map((e) => TagCount.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<ListTagsResponse>, I>>(base?: I): ListTagsResponse {
+    return ListTagsResponse.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<ListTagsResponse>, I>>(object: I): ListTagsResponse {
+    const message = createBaseListTagsResponse();
+    message.tags = object.tags?.map((e) => TagCount.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    return message;
+  },
+};
+
+function createBaseTagCount(): TagCount {
+  return { tag: "", sessionCount: 0n };
+}
+
+export const TagCount: MessageFns<TagCount> = {
+  encode(message: TagCount, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.tag !== "") {
+      writer.uint32(10).string(message.tag);
+    }
+    if (message.sessionCount !== 0n) {
+      if (BigInt.asIntN(64, message.sessionCount) !== message.sessionCount) {
+        throw new globalThis.Error("value provided for field message.sessionCount of type int64 too large");
+      }
+      writer.uint32(16).int64(message.sessionCount);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TagCount {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTagCount();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.tag = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.sessionCount = reader.int64() as bigint;
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TagCount {
+    return {
+      tag: isSet(object.tag) ? globalThis.String(object.tag) : "",
+      sessionCount: isSet(object.sessionCount)
+        ? BigInt(object.sessionCount)
+        : isSet(object.session_count)
+        ? BigInt(object.session_count)
+        : 0n,
+    };
+  },
+
+  toJSON(message: TagCount): unknown {
+    const obj: any = {};
+    if (message.tag !== "") {
+      obj.tag = message.tag;
+    }
+    if (message.sessionCount !== 0n) {
+      obj.sessionCount = message.sessionCount.toString();
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<TagCount>, I>>(base?: I): TagCount {
+    return TagCount.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TagCount>, I>>(object: I): TagCount {
+    const message = createBaseTagCount();
+    message.tag = object.tag ?? "";
+    message.sessionCount = (object.sessionCount !== undefined && object.sessionCount !== null)
+      ? BigInt(object.sessionCount)
+      : 0n;
     return message;
   },
 };

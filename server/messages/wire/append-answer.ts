@@ -6,21 +6,23 @@ import {
   Usage,
 } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
+import type { Appended } from "../append.js";
 import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
 
 const REPLAYED = 2 << 3;
+const STATE_ETAG = (7 << 3) | 2;
 // The largest that a message has beside its texts: six numbers, and the keys and lengths of all.
 const OVERHEAD = 128;
 
 /**
  * Encodes `AddMessageResponse`, `AddMessagesResponse` or `RepairSessionResponse`: in each of them,
- * field 1 holds the messages and field 2 is `replayed`. The bytes are those of the generated encoder, which takes several times as
+ * field 1 holds the messages and field 2 is `replayed`; field 7, the state's etag, is empty in the last.
+ * An append answers messages as they were appended, never changed or deleted. The bytes are those of the generated encoder, which takes several times as
  * long.
  */
 export function encodeAppendAnswer(
-  messages: readonly AgentMessage[],
-  replayed: boolean,
+  { messages, replayed, stateEtag }: Appended,
   view: MessageView,
 ): Buffer {
   const out = new ProtobufBuffer();
@@ -33,6 +35,7 @@ export function encodeAppendAnswer(
     out.key(REPLAYED);
     out.varint(1);
   }
+  out.text(STATE_ETAG, stateEtag);
   return out.finish();
 }
 
@@ -76,5 +79,6 @@ function writeMessage(out: ProtobufBuffer, message: AgentMessage): void {
   if (message.usage) out.bytes(field.USAGE, Usage.encode(message.usage).finish());
   out.reserve(OVERHEAD);
   out.bigint(field.REVISION, message.revision);
+  out.bigint(field.VERSION, message.version);
   out.end(begin, guess);
 }

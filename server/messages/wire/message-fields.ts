@@ -17,3 +17,6 @@ export const PAYLOAD_TYPE = (11 << 3) | 2;
 export const METADATA = (12 << 3) | 2;
 export const USAGE = (13 << 3) | 2;
 export const REVISION = 14 << 3;
+export const EDITED_AT = (15 << 3) | 2;
+export const VERSION = 16 << 3;
+export const DELETED_AT = (17 << 3) | 2;

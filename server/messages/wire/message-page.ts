@@ -5,6 +5,7 @@
 // and texts with U+0000.
 import { AgentMessage, type Role, ToolCall } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
+import { Timestamp } from "../../../gen/google/protobuf/timestamp.js";
 import { ROLE_NAMES, type StoredText } from "../message.js";
 import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
@@ -30,6 +31,9 @@ export const WIRE_COLUMNS = [
   "reasoning_tokens",
   "cost_micros",
   "revision",
+  "edited_at",
+  "version",
+  "deleted_at",
 ] as const;
 
 const USAGE_FIELDS = 5;
@@ -37,6 +41,9 @@ const USAGE_FIELDS = 5;
 const USAGE_GUESS = 55;
 // What a message may have beyond the bytes of its row: keys and lengths.
 const OVERHEAD = 64;
+
+// Postgres counts from the beginning of the year 2000.
+const POSTGRES_EPOCH_MS = 946_684_800_000;
 
 const ROLES = Object.entries(ROLE_NAMES).map(([role, name]) => ({
   role: Number(role) as Role,
@@ -108,6 +115,9 @@ export class MessagePage {
     this.#metadata();
     this.#usage();
     this.#int64(field.REVISION);
+    this.#time(field.EDITED_AT);
+    this.#int64(field.VERSION);
+    this.#time(field.DELETED_AT);
   }
 
   // The next column's length, -1 for null; what #at points to is then the column's value.
@@ -204,6 +214,17 @@ export class MessagePage {
     const begin = this.#out.begin(USAGE_GUESS);
     for (let field = 1; field <= USAGE_FIELDS; field++) this.#int64(field << 3);
     this.#out.end(begin, USAGE_GUESS);
+  }
+
+  // Few messages have one, so it may go the long way.
+  #time(key: number): void {
+    const length = this.#length();
+    if (length < 0) return;
+    // The service writes whole milliseconds.
+    const ms = Number(this.#value(length).readBigInt64BE() / 1000n) + POSTGRES_EPOCH_MS;
+    const seconds = Math.floor(ms / 1000);
+    const nanos = (ms - seconds * 1000) * 1_000_000;
+    this.#splice(key, Timestamp.encode({ seconds: BigInt(seconds), nanos }).finish());
   }
 
   // A field whose bytes are not the row's.

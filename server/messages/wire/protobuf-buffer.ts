@@ -33,9 +33,11 @@ export class ProtobufBuffer {
     this.#bytes = larger;
   }
 
-  /** Writes a field's key, for field numbers below 16. */
+  /** Writes a field's key. */
   key(key: number): void {
-    this.#bytes[this.#at++] = key;
+    // Below the field number 16 it is one byte.
+    if (key < 0x80) this.#bytes[this.#at++] = key;
+    else this.varint(key);
   }
 
   /** Writes a varint of 0 to 2^32 - 1. */

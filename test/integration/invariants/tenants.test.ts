@@ -4,6 +4,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
+import { RestoreMode } from "../../../gen/agentstore/v1/snapshots.js";
 import { assertCountersAgree } from "../../harness/counters.js";
 import { withClient } from "../../harness/postgres.js";
 import { startServer, type TestServer } from "../../harness/server.js";
@@ -14,6 +16,7 @@ let server: TestServer;
 let ours: Stubs;
 let theirs: Stubs;
 let session: bigint;
+let snapshot: bigint;
 
 const hash = (token: string) => createHash("sha256").update(token).digest("hex");
 
@@ -29,6 +32,7 @@ beforeAll(async () => {
   const messages = ["a needle", "b"].map((content) => newMessage({ content }));
   await ours.call("addMessages", { conversationId: session, messages, requestId: "first" });
   await ours.call("acquireLease", { conversationId: session, holder: "ours" });
+  snapshot = (await ours.call("createSnapshot", { conversationId: session })).snapshot!.id;
 });
 
 afterAll(async () => {
@@ -96,6 +100,37 @@ test.each<[string, (id: bigint) => Promise<unknown>]>([
   [
     "RepairSession",
     (id) => theirs.call("repairSession", { conversationId: id, requestId: "first" }),
+  ],
+  [
+    "UpdateMessage",
+    (id) => {
+      const message = AgentMessage.fromPartial({ conversationId: id, seq: 1n } as never);
+      return theirs.call("updateMessage", { message, updateMask: ["content"], requestId: "first" });
+    },
+  ],
+  ["DeleteMessage", (id) => theirs.call("deleteMessage", { conversationId: id, seq: 1n })],
+  ["UndeleteMessage", (id) => theirs.call("undeleteMessage", { conversationId: id, seq: 1n })],
+  [
+    "RevertMessage",
+    (id) => theirs.call("revertMessage", { conversationId: id, seq: 1n, version: 1n }),
+  ],
+  [
+    "ListMessageVersions",
+    (id) => theirs.call("listMessageVersions", { conversationId: id, seq: 1n }),
+  ],
+  ["ForkSession", (id) => theirs.call("forkSession", { conversationId: id })],
+  ["CreateSnapshot", (id) => theirs.call("createSnapshot", { conversationId: id })],
+  ["ListSnapshots", (id) => theirs.call("listSnapshots", { conversationId: id })],
+  ["GetSnapshot", (id) => theirs.call("getSnapshot", { conversationId: id, snapshotId: snapshot })],
+  ...[RestoreMode.FORK, RestoreMode.ROLL_BACK].map(
+    (mode): [string, (id: bigint) => Promise<unknown>] => [
+      `RestoreSnapshot, mode ${mode}`,
+      (id) => theirs.call("restoreSnapshot", { conversationId: id, snapshotId: snapshot, mode }),
+    ],
+  ),
+  [
+    "DeleteSnapshot",
+    (id) => theirs.call("deleteSnapshot", { conversationId: id, snapshotId: snapshot }),
   ],
 ])("%s answers as for a session that never was", async (_, call) => {
   const never = session + 1_000_000n;

@@ -1,9 +1,12 @@
 // Random histories against the plain model; afterwards the counters against the messages.
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { verifyAll } from "../../harness/admin-stubs.js";
 import { assertCountersAgree } from "../../harness/counters.js";
 import { history } from "../../harness/histories.js";
+import { assertLabelsAgree } from "../../harness/labels.js";
 import { Replayer } from "../../harness/replayer.js";
+import { assertRoundTrip } from "../../harness/round-trip.js";
 import { startServer, type TestServer } from "../../harness/server.js";
 import { Stubs } from "../../harness/stubs.js";
 
@@ -36,4 +39,9 @@ test("any history is answered as the model answers it, and its counters agree", 
     { numRuns: RUNS },
   );
   expect(await assertCountersAgree(server.databaseUrl)).toBe(sessions);
+  await assertLabelsAgree(server.databaseUrl);
+  const { fault, checked } = await verifyAll(stubs.channel);
+  expect(fault).toBeUndefined();
+  expect(checked).toBeGreaterThan(0n);
+  expect(await assertRoundTrip(stubs)).toBe(sessions);
 });

@@ -18,6 +18,7 @@ function stored(message: NewMessage, index: number): AgentMessage {
     seq: BigInt(index + 1),
     timestampMs: 0n,
     revision: 1n,
+    version: 1n,
     role: message.role,
     content: message.content ?? "",
     name: message.name ?? "",

@@ -1,8 +1,8 @@
 // Lines of a byte stream: wherever it is cut, whatever ends a line.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type Line, readLines } from "../../../cli/import/lines.js";
 import { Occurrences } from "../../../cli/import/occurrences.js";
+import { type Line, readLines } from "../../../server/lines.js";
 
 async function read(bytes: Buffer, cuts: number[] = [], most = 1000): Promise<Line[]> {
   const places = [0, ...cuts.map((cut) => cut % (bytes.length + 1)), bytes.length].sort(

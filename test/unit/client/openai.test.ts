@@ -21,6 +21,7 @@ function storedFrom(message: NewMessage): AgentMessage {
     conversationId: 1n,
     seq: 1n,
     revision: 2n,
+    version: 1n,
     timestampMs: 0n,
     role: message.role,
     content: message.content ?? "",

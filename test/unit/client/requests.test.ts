@@ -47,14 +47,28 @@ beforeAll(async () => {
         ],
         nextPageToken: page(request.pageToken),
       }),
+    listTags: (request) =>
+      seen(request, {
+        tags: [{ tag: `t${request.pageToken}`, sessionCount: 2n }],
+        nextPageToken: page(request.pageToken),
+      }),
+    getState: (request) =>
+      seen(request, {
+        state: { conversationId: 7n, state: "{}", etag: "e", revision: 3n, updatedAt: created },
+      }),
+    updateState: (request) =>
+      seen(request, {
+        state: { conversationId: 7n, state: "", etag: "e", revision: 3n, updatedAt: created },
+        replayed: false,
+      }),
     deleteSession: (request) => seen(request, { deleted: true, replayed: true }),
     getSessionStats: (request) =>
       seen(request, {
         stats: SessionStats.fromPartial({ totalMessages: 3n, totalCharacters: 9n }),
       }),
-    addMessage: (request) => seen(request, { message: stored(1n), replayed: false }),
+    addMessage: (request) => seen(request, { message: stored(1n), stateEtag: "", replayed: false }),
     addMessages: (request) =>
-      seen(request, { messages: [stored(1n), stored(2n)], replayed: false }),
+      seen(request, { messages: [stored(1n), stored(2n)], stateEtag: "", replayed: false }),
     getMessage: (request) => seen(request, { message: { ...stored(3n), role: 9 as never } }),
     getMessages: (request) =>
       seen(request, { messages: [stored(1n)], nextPageToken: page(request.pageToken) }),
@@ -72,6 +86,97 @@ afterAll(async () => {
 
 const requestId = expect.stringMatching(/^[0-9a-f-]{36}$/);
 const read = (seq: bigint) => ({ ...stored(seq), role: "user" });
+
+describe("states", () => {
+  const state = { conversationId: 7n, etag: "e", revision: 3n, updatedAt: created };
+
+  it("are read and written as text", async () => {
+    expect(await store.getState(7)).toEqual({ ...state, state: "{}" });
+    expect(await store.updateState(7, ' {"a":1}')).toEqual({ ...state, state: ' {"a":1}' });
+    await store.updateState(7n, "1", { expectedEtag: "", requestId: "r" });
+    expect(requests).toEqual([
+      { conversationId: 7n },
+      { conversationId: 7n, state: ' {"a":1}', expectedEtag: undefined, requestId },
+      { conversationId: 7n, state: "1", expectedEtag: "", requestId: "r" },
+    ]);
+  });
+
+  it("go with an append", async () => {
+    await store.addMessage(7, "user", "Hi", { state: { state: "1", expectedEtag: "e" } });
+    await store.addMessages(7, [{ role: "user" }], { state: { state: "2" } });
+    expect(requests).toMatchObject([
+      { state: { state: "1", expectedEtag: "e" } },
+      { state: { state: "2", expectedEtag: undefined } },
+    ]);
+  });
+
+  it.each([
+    [() => store.updateState(7, "\uD800"), "state"],
+    [() => store.updateState(7, {} as never), "state"],
+    [() => store.updateState(7, "1", { expectedEtag: 5 as never }), "expected_etag"],
+    [() => store.addMessage(7, "user", "", { state: { state: 1 as never } }), "state.state"],
+    [() => store.getState(0.5), "conversation_id"],
+  ])("are refused where they cannot be sent: %#", async (call, field) => {
+    const error = await call().catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(InvalidFieldError);
+    expect(error).toMatchObject({ metadata: { field } });
+    expect(requests).toEqual([]);
+  });
+});
+
+describe("filters and tags", () => {
+  it("go out as they are given", async () => {
+    const start = new Date(5);
+    const filter = {
+      allTags: ["a"],
+      anyTags: ["b", "c"],
+      ownerId: "o",
+      metadata: { k: [1] },
+      state: "expired" as const,
+      created: { start },
+      lastMessage: { end: start },
+    };
+    await store.listSessions("m", { filter });
+    await store.listSessions("m", { filter: {} });
+    await store.listSessions("m");
+    expect(requests).toMatchObject([
+      {
+        filter: {
+          ...filter,
+          state: 2,
+          created: { start, end: undefined },
+          lastMessage: { end: start },
+        },
+      },
+      { filter: { allTags: [], anyTags: [], ownerId: "", metadata: undefined, state: 0 } },
+      { filter: undefined },
+    ]);
+  });
+
+  it("are refused where they cannot be sent", async () => {
+    const bad = [
+      [{ allTags: [1] }, "filter.all_tags[0]"],
+      [{ anyTags: "a" }, "filter.any_tags"],
+      [{ state: "gone" }, "filter.state"],
+      [{ metadata: { a: Number.NaN } }, "filter.metadata.a"],
+      [{ created: { start: 5 } }, "filter.created.start"],
+    ] as const;
+    for (const [filter, field] of bad) {
+      const call = store.listSessions("m", { filter: filter as never });
+      await expect(call).rejects.toMatchObject({ reason: "INVALID_FIELD", metadata: { field } });
+    }
+  });
+
+  it("tags come page by page", async () => {
+    expect(await store.listTags({ pageSize: 1 })).toEqual({
+      tags: [{ tag: "t", sessionCount: 2n }],
+      nextPageToken: "second",
+    });
+    const tags: string[] = [];
+    for await (const { tag } of store.iterateTags()) tags.push(tag);
+    expect(tags).toEqual(["t", "tsecond"]);
+  });
+});
 
 describe("sessions", () => {
   it("are created with what is given", async () => {

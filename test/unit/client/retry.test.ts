@@ -65,7 +65,11 @@ function failing(failures: (ServiceError | (() => ServiceError))[]): {
         callIds.push(call.metadata.get("x-request-id")[0]);
         const next = failures[requests.length - 1];
         if (next !== undefined) throw typeof next === "function" ? next() : next;
-        return { message: stored(1n, request.message?.content), replayed: requests.length > 1 };
+        return {
+          message: stored(1n, request.message?.content),
+          stateEtag: "",
+          replayed: requests.length > 1,
+        };
       },
     },
   };
@@ -188,7 +192,7 @@ describe("a connection that is lost", () => {
           server.cut();
           await new Promise(() => {});
         }
-        return { message: stored(1n), replayed: true };
+        return { message: stored(1n), stateEtag: "", replayed: true };
       },
     });
     await store.addMessage(7, "user", "Hello", { expectedLastSeq: 0 });

@@ -77,6 +77,7 @@ describe("streamMessages", () => {
       order: "newest_first",
       lastN: 3,
       pageSize: 2,
+      showDeleted: true,
     } as const;
     for await (const each of store.streamPages(7, options)) pages.push(each);
     expect(requests).toEqual([
@@ -87,6 +88,7 @@ describe("streamMessages", () => {
         lastN: 3n,
         pageSize: 2,
         order: MessageOrder.NEWEST_FIRST,
+        showDeleted: true,
       },
     ]);
     expect(pages.map(({ lastSeq }) => lastSeq)).toEqual([3n, 2n]);
@@ -173,6 +175,7 @@ describe("streamMessages", () => {
             afterSeq: BigInt(range.afterSeq),
             beforeSeq: BigInt(range.beforeSeq),
             lastN: BigInt(range.lastN),
+            showDeleted: false,
             order,
           };
           const seen = await seqsOf(store, range);

@@ -1,0 +1,25 @@
+// DeleteMessage: one message, which keeps its seq and its history.
+import type {
+  DeleteMessageRequest,
+  DeleteMessageResponse,
+} from "../../gen/agentstore/v1/versions.js";
+import { present } from "../present.js";
+import type { UnaryRpc } from "../rpc/method.js";
+import { messageDeleted } from "./errors.js";
+import { changeMessage, checkChange } from "./versions/change.js";
+import * as sql from "./versions/sql.js";
+
+export const deleteMessage: UnaryRpc<DeleteMessageRequest, DeleteMessageResponse> = {
+  validate: checkChange,
+
+  async handle(request, context) {
+    return await changeMessage(context, request, request, {
+      rpc: "DeleteMessage",
+      async apply(queries, current, stamp) {
+        if (current.deleted_at) throw messageDeleted(request);
+        const [row] = await queries.query(sql.deleteMessage, stamp);
+        return present(row);
+      },
+    });
+  },
+};
