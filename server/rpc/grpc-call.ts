@@ -39,6 +39,10 @@ export interface CallEnvironment {
   limits: Limits;
 }
 
+// A caller gives up at its deadline, which by the clock here is the time later that its request took
+// to arrive.
+const DEADLINE_SLACK_MS = 10;
+
 /** One call; answer it inside the chain, then succeed or fail it. */
 export class GrpcCall implements Call {
   readonly noted: LoggedFields = {};
@@ -198,11 +202,13 @@ export class GrpcCall implements Call {
   }
 
   #cancellation(): RpcError {
-    return this.#isLate() ? tooLong() : new RpcError("CANCELLED", "the caller cancelled the call");
+    return this.#isLate(DEADLINE_SLACK_MS)
+      ? tooLong()
+      : new RpcError("CANCELLED", "the caller cancelled the call");
   }
 
-  #isLate(): boolean {
-    return Date.now() >= Number(this.raw.getDeadline());
+  #isLate(slackMs = 0): boolean {
+    return Date.now() + slackMs >= Number(this.raw.getDeadline());
   }
 }
 
