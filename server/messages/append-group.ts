@@ -4,6 +4,7 @@ import pg from "pg";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
 import type { Database, Queries, Statement } from "../db/database.js";
+import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { Append } from "./append.js";
@@ -69,13 +70,18 @@ async function tryGuess(
   } catch (error) {
     heads.forget(ids);
     if (isRolledBack(error)) return undefined;
-    throw error;
+    throw unlessTold(error);
   }
 }
 
 // These may end a connection whose commit is done: connection exceptions, an operator's intervention,
 // system and internal errors. Any other error of Postgres has undone the transaction.
 const MAYBE_COMMITTED = /^(08|57P|58|F0|XX)/;
+
+// What Postgres did not undo, as far as is known, must not be written again.
+function unlessTold(error: unknown): unknown {
+  return error instanceof RpcError || isRolledBack(error) ? error : databaseUnavailable(error);
+}
 
 function isRolledBack(error: unknown): boolean {
   const cause = error instanceof Error && error.cause ? error.cause : error;
@@ -98,13 +104,15 @@ function appendLocked(
     const nowMs = Date.now();
     const plan = planAppends(appends, sessions, kept, BigInt(nowMs));
     if (plan.messages.length === 0) return plan;
-    await transaction.commitWith(() =>
+    const write = () =>
       Promise.all(
         writePlan(plan, nowMs).map(({ statement, values, onRow }) =>
           transaction.queryRows(statement, values, onRow),
         ),
-      ),
-    );
+      );
+    await transaction.commitWith(write).catch((error: unknown) => {
+      throw unlessTold(error);
+    });
     return plan;
   }, signal);
 }

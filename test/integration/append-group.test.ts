@@ -9,8 +9,8 @@ import { SessionHeads } from "../../server/messages/session-heads.js";
 import * as sql from "../../server/messages/sql.js";
 import { assertCountersAgree } from "../harness/counters.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
-import { holdSession } from "../harness/postgres-watch.js";
-import { newMessage } from "../harness/stubs.js";
+import { holdLock, holdSession, makeCommitsWait, untilBlocked } from "../harness/postgres-watch.js";
+import { failureOf, newMessage } from "../harness/stubs.js";
 
 const { signal } = new AbortController();
 
@@ -192,6 +192,22 @@ test("a failure that is nobody's guess is thrown once the two round trips meet i
   expect(await stored(a)).toHaveLength(1);
   expect((await append([write(a, "yes")])).outcomes).toMatchObject([{ kind: "appended" }]);
   expect(await stored(a)).toHaveLength(2);
+});
+
+test("a group whose connection ends under it is not written a second time", async () => {
+  const [a] = sessions as [bigint];
+  await makeCommitsWait(database.url);
+  const lock = await holdLock(database.url, "SELECT pg_advisory_xact_lock(42)");
+  try {
+    const failure = failureOf(append([write(a, "second")]));
+    const [waiting] = await untilBlocked(database.url);
+    await run("SELECT pg_terminate_backend($1)", [waiting!.pid]);
+    expect(await failure).toMatchObject({ reason: "DATABASE_UNAVAILABLE" });
+  } finally {
+    await lock.release();
+    await run("DROP TRIGGER slow_commit ON conversations");
+  }
+  expect(await stored(a)).toHaveLength(1);
 });
 
 test("statements that run together are one transaction", async () => {
