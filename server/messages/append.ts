@@ -3,7 +3,7 @@ import type { AgentMessage, MessageView, NewMessage } from "../../gen/agentstore
 import type { RepeatableWrite } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
-import { Encoded } from "../rpc/method.js";
+import type { Encoded } from "../rpc/method.js";
 import { encodeAppendAnswer } from "./wire/append-answer.js";
 
 /** Messages for one session, all or none. */
@@ -35,5 +35,5 @@ export async function append(
   context.note({ conversation_id: write.conversationId, messages: write.messages.length });
   const { messages, replayed } = await context.appends.append(write, context.cancellation);
   context.note({ last_seq: present(messages.at(-1)).seq, replayed });
-  return new Encoded(encodeAppendAnswer(messages, replayed, view));
+  return encodeAppendAnswer(messages, replayed, view);
 }

@@ -103,6 +103,7 @@ export function addAgentStore(server: Server, rpcs: Rpcs, context: ServerContext
   };
 }
 
+// grpc-js copies what it gets before anything else can run.
 function serializer(serialize: (response: unknown) => Buffer): (response: unknown) => Buffer {
-  return (response) => (response instanceof Encoded ? response.bytes : serialize(response));
+  return (response) => (response instanceof Encoded ? response.take() : serialize(response));
 }

@@ -8,7 +8,23 @@ export class Encoded<Response> {
   /** Exists for the type alone. */
   declare readonly response?: Response;
 
-  constructor(readonly bytes: Buffer) {}
+  readonly #bytes: Buffer;
+  readonly #release: () => void;
+
+  /**
+   * @param bytes the encoded response
+   * @param release called when the bytes have been sent or copied: their memory may be used again
+   */
+  constructor(bytes: Buffer, release: () => void) {
+    this.#bytes = bytes;
+    this.#release = release;
+  }
+
+  /** The bytes, to be copied at once: whatever is encoded next may use their memory. */
+  take(): Buffer {
+    this.#release();
+    return this.#bytes;
+  }
 }
 
 /** An RPC that answers once. */

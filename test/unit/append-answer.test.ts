@@ -50,12 +50,12 @@ const message = fc.record<AgentMessage>({
 test.each([MessageView.UNSPECIFIED, MessageView.FULL])("in the view %i", (view) => {
   fc.assert(
     fc.property(fc.array(message, { maxLength: 5 }), fc.boolean(), (messages, replayed) => {
-      const all = encodeAppendAnswer(messages, replayed, view);
+      const all = encodeAppendAnswer(messages, replayed, view).take();
       const expected = AddMessagesResponse.encode({ messages, replayed }).finish();
       expect(all.equals(expected)).toBe(true);
       const [one] = messages;
       if (!one) return;
-      const single = encodeAppendAnswer([one], replayed, view);
+      const single = encodeAppendAnswer([one], replayed, view).take();
       const response = AddMessageResponse.encode({ message: one, replayed }).finish();
       expect(single.equals(response)).toBe(true);
     }),
@@ -68,7 +68,7 @@ test("in the view KEYS, with no more than what the server gave", () => {
       const keys = messages.map(({ id, conversationId, seq, timestampMs, revision }) =>
         AgentMessage.fromPartial({ id, conversationId, seq, timestampMs, revision }),
       );
-      const encoded = encodeAppendAnswer(messages, replayed, MessageView.KEYS);
+      const encoded = encodeAppendAnswer(messages, replayed, MessageView.KEYS).take();
       const expected = AddMessagesResponse.encode({ messages: keys, replayed }).finish();
       expect(encoded.equals(expected)).toBe(true);
     }),

@@ -6,6 +6,7 @@ import {
   Usage,
 } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
+import type { Encoded } from "../../rpc/method.js";
 import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
 
@@ -22,7 +23,7 @@ export function encodeAppendAnswer(
   messages: readonly AgentMessage[],
   replayed: boolean,
   view: MessageView,
-): Buffer {
+): Encoded<never> {
   const out = new ProtobufBuffer();
   for (const message of messages) {
     if (view === MessageView.KEYS) writeKeys(out, message);
