@@ -20,6 +20,10 @@ export type RawUnaryCall = ServerUnaryCall<Buffer, unknown>;
 /** A server-streaming call of grpc-js whose request is still bytes. */
 export type RawStreamCall = ServerWritableStream<Buffer, unknown>;
 
+// A caller gives up at its deadline, which by the clock here is the time later that its request took
+// to arrive.
+const DEADLINE_SLACK_MS = 10;
+
 /** One call; answer it inside the chain, then succeed or fail it. */
 export class GrpcCall implements Call {
   readonly noted: LoggedFields = {};
@@ -146,11 +150,13 @@ export class GrpcCall implements Call {
   }
 
   #cancellation(): RpcError {
-    return this.#isLate() ? tooLong() : new RpcError("CANCELLED", "the caller cancelled the call");
+    return this.#isLate(DEADLINE_SLACK_MS)
+      ? tooLong()
+      : new RpcError("CANCELLED", "the caller cancelled the call");
   }
 
-  #isLate(): boolean {
-    return Date.now() >= Number(this.raw.getDeadline());
+  #isLate(slackMs = 0): boolean {
+    return Date.now() + slackMs >= Number(this.raw.getDeadline());
   }
 }
 
