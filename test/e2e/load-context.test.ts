@@ -189,3 +189,20 @@ describe("refusals", () => {
     expect((await load(id, { maxCharacters: most, maxTokens: most })).seqs).toEqual([1, 2, 3]);
   });
 });
+
+test("leaves deleted messages out, wherever they stand", async () => {
+  const id = await session(
+    system("gone"),
+    system("Be brief."),
+    userMessage("1"),
+    userMessage("2"),
+    userMessage("3"),
+    userMessage("4"),
+  );
+  for (const seq of [1n, 4n, 6n]) await store.call("deleteMessage", { conversationId: id, seq });
+  expect(await load(id)).toMatchObject({ seqs: [2, 3, 5], omittedMessages: 0n });
+  expect(await load(id, { maxMessages: 3 })).toMatchObject({ seqs: [2, 3, 5] });
+  expect(await load(id, { maxMessages: 2 })).toMatchObject({ seqs: [2, 5], omittedMessages: 1n });
+  for (const seq of [3n, 5n]) await store.call("deleteMessage", { conversationId: id, seq });
+  expect(await load(id)).toMatchObject({ seqs: [2], omittedMessages: 0n });
+});
