@@ -9,11 +9,11 @@ import { present } from "../present.js";
 import type { Limits } from "../rpc/call.js";
 import { FieldChecks } from "../rpc/field-checks.js";
 import type { UnaryRpc } from "../rpc/method.js";
-import { USAGE } from "./append-plan.js";
 import { assertSize, checkMessage } from "./check-message.js";
 import { messageDeleted } from "./errors.js";
-import { roleName, toAgentMessage, toStoredTexts } from "./message.js";
+import { toAgentMessage } from "./message.js";
 import { changeMessage, checkExpectedRevision } from "./versions/change.js";
+import { contentValues } from "./versions/content-values.js";
 import * as sql from "./versions/sql.js";
 
 const FIELDS = {
@@ -63,22 +63,10 @@ export const updateMessage: UnaryRpc<UpdateMessageRequest, UpdateMessageResponse
         const before = toAgentMessage(current);
         const after = { ...before, ...pick(given, mask) };
         assertAcceptable(after, mask, context.limits);
-        const texts = toStoredTexts(after);
-        const { toolCalls, metadata, usage } = after;
         const [row] = await queries.query(sql.updateMessage, [
           ...stamp,
           mask,
-          roleName(after.role),
-          texts.content,
-          after.timestampMs,
-          texts.name,
-          toolCalls.length > 0 ? JSON.stringify(toolCalls) : null,
-          texts.toolCallId,
-          texts.payload,
-          texts.payloadType,
-          metadata === undefined ? null : JSON.stringify(metadata),
-          ...USAGE.map((field) => usage?.[field]),
-          texts.exact,
+          ...contentValues(after),
         ]);
         return present(row);
       },

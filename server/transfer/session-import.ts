@@ -8,9 +8,8 @@ import type { MessageVersion } from "../../gen/agentstore/v1/versions.js";
 import { recordAudit } from "../audit/record.js";
 import type { LongTransaction, Queries } from "../db/database.js";
 import { fieldError, RpcError } from "../errors/rpc-error.js";
-import { USAGE } from "../messages/append-plan.js";
 import { CHANGES } from "../messages/list-message-versions.js";
-import { roleName, toStoredTexts } from "../messages/message.js";
+import { contentValues } from "../messages/versions/content-values.js";
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
 import { recordAncestry } from "../sessions/ancestry.js";
@@ -335,22 +334,10 @@ function rowOf(
   timed: boolean,
 ): unknown[] {
   const given = present(message);
-  const texts = toStoredTexts(given);
-  const { toolCalls, metadata, usage } = given;
   return [
     given.seq,
     given.revision,
-    roleName(given.role),
-    texts.content,
-    timed ? given.timestampMs : null,
-    texts.name,
-    toolCalls.length > 0 ? JSON.stringify(toolCalls) : null,
-    texts.toolCallId,
-    texts.payload,
-    texts.payloadType,
-    metadata === undefined ? null : JSON.stringify(metadata),
-    ...USAGE.map((key) => usage?.[key]),
-    texts.exact,
+    ...contentValues(given, timed ? given.timestampMs : null),
     given.version,
     CHANGE_NAMES.get(change),
     given.editedAt,
