@@ -13,7 +13,7 @@ import * as sql from "../../server/changes/sql.js";
 import { Database } from "../../server/db/database.js";
 import { assertChangesTile } from "../harness/changes.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
-import { holdLock } from "../harness/postgres-watch.js";
+import { holdLock, until } from "../harness/postgres-watch.js";
 import { startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
 
@@ -146,6 +146,16 @@ describe("registered readers", () => {
   const later = () => new Date(Date.now() + 1_000);
   const register = (name: string) =>
     db.transaction((t) => registerReader(t, name, later()), signal);
+  /** Transactions of other databases keep changes, too, for as long as they run. */
+  async function removes(changes: number): Promise<void> {
+    let removed = 0;
+    await until(`${changes} changes are removed`, async () => {
+      const both = [1, 2].map(() => removeOldChanges(db, later(), signal));
+      for (const one of await Promise.all(both)) removed += one;
+      return removed >= changes;
+    });
+    expect(removed).toBe(changes);
+  }
   const take = (name: string) => db.transaction((t) => lockReader(t, name), signal);
 
   test("keep what they have not seen, and nothing else is kept for long", async () => {
@@ -154,7 +164,7 @@ describe("registered readers", () => {
     await change(2);
     const position = await end();
     expect(await removeOldChanges(db, new Date(0), signal)).toBe(0);
-    expect(await removeOldChanges(db, later(), signal)).toBe(1);
+    await removes(1);
     const before = (await take("search")) ?? "";
     expect(idsOf(await read(before))).toEqual([2n]);
     await db.transaction(async (t) => {
@@ -166,7 +176,7 @@ describe("registered readers", () => {
     // Registered once more, it stays where it is.
     await register("search");
     expect(await take("search")).toBe(position);
-    expect(await removeOldChanges(db, later(), signal)).toBe(1);
+    await removes(1);
   });
 
   test("others hear that what they ask for may be gone", async () => {
@@ -174,7 +184,7 @@ describe("registered readers", () => {
     await change(1);
     const recent = await end();
     expect((await read(old)).complete).toBe(true);
-    await removeOldChanges(db, later(), signal);
+    await removes(1);
     expect(await read(old)).toMatchObject({ changes: [], complete: false });
     expect(await read(recent)).toMatchObject({ changes: [], complete: true });
     expect(await read(await end())).toMatchObject({ complete: true });
@@ -185,13 +195,12 @@ describe("registered readers", () => {
     await change(2);
     expect(await removeOldChanges(db, later(), signal)).toBe(0);
     await open.commit();
-    expect(await removeOldChanges(db, later(), signal)).toBe(2);
+    await removes(2);
   });
 
   test("batches end, with two servers at once", async () => {
     await change(1, 1, 25_000);
-    const removed = await Promise.all([1, 2].map(() => removeOldChanges(db, later(), signal)));
-    expect(removed[0]! + removed[1]! + (await removeOldChanges(db, later(), signal))).toBe(25_000);
+    await removes(25_000);
   });
 });
 
@@ -203,19 +212,19 @@ describe("a log that another cluster has written", () => {
   test("does not make readers silent, and they see what not all of them had seen", async () => {
     await change(1);
     await change(2);
-    await run(`UPDATE session_changes
-                  SET xid = (${AHEAD} + conversation_id)::text::xid8`);
+    const [{ ahead } = { ahead: "" }] = await run(`SELECT ${AHEAD} AS ahead`);
+    await run("UPDATE session_changes SET xid = ($1::bigint + conversation_id)::text::xid8", [
+      ahead,
+    ]);
     for (const [name, seen] of [
-      ["search", 1],
-      ["embeddings", 2],
+      ["search", 1n],
+      ["embeddings", 2n],
     ] as const) {
-      await run(
-        `INSERT INTO change_readers
-         SELECT $1, (${AHEAD} + $2 + 1 || ':' || ${AHEAD} + $2 + 1 || ':')::pg_snapshot, now()`,
-        [name, seen],
-      );
+      const next = BigInt(ahead) + seen + 1n;
+      const position = `${next}:${next}:`;
+      await run("INSERT INTO change_readers VALUES ($1, $2, now())", [name, position]);
     }
-    await run(`UPDATE change_log SET kept_from = ${AHEAD}::text::xid8`);
+    await run("UPDATE change_log SET kept_from = $1", [ahead]);
     const [foreign] = await run("SELECT position::text FROM change_readers WHERE name = 'search'");
     expect(await readChanges(queries, foreign!.position, 10)).toBeUndefined();
     await Promise.all([renumber(), renumber(), renumber()]);
