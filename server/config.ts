@@ -83,6 +83,9 @@ export const limits = {
   etagCharacters: 128,
   requestIdCharacters: 128,
   queryCharacters: 10_000,
+  /** Messages that a search returns with each result, before it and behind it. */
+  searchContextMessages: 10,
+  embeddingDimensions: 4_096,
   firstMessageCharacters: 200,
   /** How long a lease may last. */
   leaseMsDefault: 30_000n,

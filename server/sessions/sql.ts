@@ -50,9 +50,9 @@ export const insertSession = statement<SessionRow>(
    RETURNING ${SESSION}`,
 );
 
-export const getSession = statement<SessionRow>(
+export const getSession = statement<SessionRow & { message_count: bigint }>(
   "get_session",
-  `SELECT ${SESSION} FROM conversations WHERE id = $1 AND tenant_id = $2`,
+  `SELECT ${SESSION}, message_count FROM conversations WHERE id = $1 AND tenant_id = $2`,
 );
 
 export const updateSession = statement<SessionRow>(
