@@ -6,12 +6,13 @@ import type {
   StreamMessagesResponse,
 } from "../gen/agentstore/v1/messages.js";
 import { MessageOrder } from "../gen/agentstore/v1/messages.js";
-import type { CallScope } from "./call-scope.js";
+import { readAttempt } from "./attempt.js";
 import type { Connection, LogicalCall } from "./connection.js";
 import { timeout } from "./connection-string.js";
-import { UnavailableError } from "./errors.js";
 import { messagesFromWire, rangeToWire } from "./messages.js";
 import type { StreamedPage, StreamMessagesOptions } from "./options.js";
+
+const method = AgentStoreService.streamMessages;
 
 /**
  * Streams a session's messages page by page. A stream that breaks for a reason that may pass is
@@ -25,7 +26,7 @@ export function streamPages(
   const request = rangeToWire(id, options);
   const idleMs = timeout(options.idleTimeoutMs, "idleTimeoutMs") ?? connection.timeoutMs;
   const timeoutMs = timeout(options.timeoutMs, "timeoutMs") ?? Number.POSITIVE_INFINITY;
-  const call = connection.begin(AgentStoreService.streamMessages);
+  const call = connection.begin(method);
   return resuming(connection, call, request, idleMs, timeoutMs, options.signal);
 }
 
@@ -46,7 +47,13 @@ async function* resuming(
   try {
     for (let attempts = 1; ; attempts++) {
       try {
-        for await (const page of attempt(connection, call, request, idleMs, scope)) {
+        for await (const page of readAttempt(connection, {
+          method,
+          call,
+          request,
+          idleMs,
+          scope,
+        })) {
           if (left === 0n) return;
           const messages = messagesFromWire(page.messages);
           if (left !== undefined) {
@@ -70,40 +77,6 @@ async function* resuming(
     }
   } finally {
     scope.close();
-  }
-}
-
-/** Reads one attempt of the stream until it ends, breaks or stands still. */
-async function* attempt(
-  connection: Connection,
-  call: LogicalCall<StreamMessagesResponse>,
-  request: StreamMessagesRequest,
-  idleMs: number,
-  scope: CallScope,
-): AsyncGenerator<StreamMessagesResponse, void, undefined> {
-  const bytes = AgentStoreService.streamMessages.requestSerialize(request);
-  const stream = connection.stream(call, bytes, scope);
-  const cancel = (): void => stream.cancel();
-  scope.signal.addEventListener("abort", cancel);
-  let idle: UnavailableError | undefined;
-  const onIdle = (): void => {
-    const message = `the stream stood still for ${idleMs} ms`;
-    idle = new UnavailableError({ code: "UNAVAILABLE", message, callId: call.callId });
-    cancel();
-  };
-  const pages: AsyncIterator<StreamMessagesResponse> = stream[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const timer = setTimeout(onIdle, idleMs);
-      const page = await pages.next().finally(() => clearTimeout(timer));
-      if (page.done) return;
-      yield page.value;
-    }
-  } catch (failure) {
-    throw idle ?? failure;
-  } finally {
-    scope.signal.removeEventListener("abort", cancel);
-    cancel();
   }
 }
 

@@ -6,10 +6,10 @@ import {
   type ExportSessionsResponse,
   ExportFormat as WireFormat,
 } from "../gen/agentstore/v1/transfer.js";
-import type { CallScope } from "./call-scope.js";
+import { readAttempt } from "./attempt.js";
 import type { Connection, LogicalCall } from "./connection.js";
 import { timeout } from "./connection-string.js";
-import { InvalidFieldError, UnavailableError } from "./errors.js";
+import { InvalidFieldError } from "./errors.js";
 import { int64, list, text, textOrEmpty } from "./fields.js";
 import { filterToWire } from "./session-filter.js";
 import type {
@@ -70,7 +70,8 @@ async function* resuming(
     for (let attempts = 1; ; attempts++) {
       const before = sessions;
       try {
-        for await (const piece of attempt(connection, call, request, idleMs, scope)) {
+        const attempt = { method: AgentStoreService.exportSessions, call, request, idleMs, scope };
+        for await (const piece of readAttempt(connection, attempt)) {
           const { chunk, resumeToken } = piece;
           sessions = before + piece.sessions;
           failures = 0;
@@ -96,39 +97,6 @@ interface Bounds {
   idleMs: number;
   timeoutMs: number;
   signal: AbortSignal | undefined;
-}
-
-async function* attempt(
-  connection: Connection,
-  call: LogicalCall<ExportSessionsResponse>,
-  request: ExportSessionsRequest,
-  idleMs: number,
-  scope: CallScope,
-): AsyncGenerator<ExportSessionsResponse, void, undefined> {
-  const bytes = AgentStoreService.exportSessions.requestSerialize(request);
-  const stream = connection.stream(call, bytes, scope);
-  const cancel = (): void => stream.cancel();
-  scope.signal.addEventListener("abort", cancel);
-  let idle: UnavailableError | undefined;
-  const onIdle = (): void => {
-    const message = `the export stood still for ${idleMs} ms`;
-    idle = new UnavailableError({ code: "UNAVAILABLE", message, callId: call.callId });
-    cancel();
-  };
-  const pieces: AsyncIterator<ExportSessionsResponse> = stream[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const timer = setTimeout(onIdle, idleMs);
-      const piece = await pieces.next().finally(() => clearTimeout(timer));
-      if (piece.done) return;
-      yield piece.value;
-    }
-  } catch (failure) {
-    throw idle ?? failure;
-  } finally {
-    scope.signal.removeEventListener("abort", cancel);
-    cancel();
-  }
 }
 
 export async function importSessions(
