@@ -76,6 +76,13 @@ import type {
   TagCount,
 } from "./types.js";
 import * as versions from "./versions.js";
+import { watchSession, watchSessions } from "./watch.js";
+import type {
+  SessionEvent,
+  SessionEventBatch,
+  WatchSessionOptions,
+  WatchSessionsOptions,
+} from "./watch-types.js";
 
 /**
  * A client of one AgentStore server. Make one and share it: it holds one connection, over which
@@ -393,6 +400,50 @@ export class AgentStoreClient {
     options: StreamMessagesOptions = {},
   ): AsyncGenerator<StreamedPage, void, undefined> {
     return streamPages(this.#connection, id, options);
+  }
+
+  /**
+   * Tells what happens to a session, for as long as it is there: first what is stored behind the
+   * revision `after`, then each change as it is committed, none left out and none twice.
+   *
+   * ```ts
+   * for await (const event of store.watchSession(id, { after: 0 })) {
+   *   if (event.kind === "message_appended") console.log(event.message.content);
+   * }
+   * ```
+   *
+   * A watch that is cut off goes on by itself behind its last event, however long the server is away,
+   * and says so (`interrupted`, `reconnected`). Without `after`, nothing is missed from `caught_up`
+   * on. A consumer that takes its time holds up nobody.
+   *
+   * @throws SessionNotFoundError when read, as are all errors but those about the arguments
+   * @throws RevisionAheadError when the session has not come to `after`
+   */
+  watchSession(
+    id: bigint | number,
+    options: WatchSessionOptions = {},
+  ): AsyncGenerator<SessionEvent, void, undefined> {
+    return watchSession(this.#connection, id, options);
+  }
+
+  /**
+   * Tells what happens to all sessions, or to those with certain labels, in batches that each say
+   * where to go on; otherwise as `watchSession`. It does not end.
+   *
+   * ```ts
+   * for await (const { events, position } of store.watchSessions({ after: await load() })) {
+   *   for (const event of events) await handle(event);
+   *   await save(position);
+   * }
+   * ```
+   *
+   * @throws PositionExpiredError when the position is older than what the store keeps of changes
+   * @throws InvalidPageTokenError when the position was altered, or is that of other options
+   */
+  watchSessions(
+    options: WatchSessionsOptions = {},
+  ): AsyncGenerator<SessionEventBatch, void, undefined> {
+    return watchSessions(this.#connection, options);
   }
 
   /**

@@ -9,3 +9,4 @@ export type * from "./operator-types.js";
 export type * from "./options.js";
 export type * from "./transfer-types.js";
 export type * from "./types.js";
+export type * from "./watch-types.js";
