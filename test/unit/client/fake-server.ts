@@ -5,16 +5,13 @@ import {
   ServerCredentials,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type ServiceDefinition,
   type ServiceError,
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { AgentStoreService } from "../../../gen/agentstore/v1/agent_store.js";
-import {
-  AgentMessage,
-  type StreamMessagesRequest,
-  type StreamMessagesResponse,
-} from "../../../gen/agentstore/v1/messages.js";
+import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
 import { BadRequest, ErrorInfo, RetryInfo } from "../../../gen/google/rpc/error_details.js";
 import { Status } from "../../../gen/google/rpc/status.js";
 import { startProxy } from "./proxy.js";
@@ -22,15 +19,23 @@ import { startProxy } from "./proxy.js";
 type Methods = typeof AgentStoreService;
 type Request<M extends keyof Methods> = ReturnType<Methods[M]["requestDeserialize"]>;
 type Response<M extends keyof Methods> = ReturnType<Methods[M]["responseDeserialize"]>;
-type StreamCall = ServerWritableStream<StreamMessagesRequest, StreamMessagesResponse>;
+type Streaming = "streamMessages" | "watchSession" | "watchSessions";
 
-/** What a test answers with: a method that it does not name answers UNIMPLEMENTED. */
+/**
+ * What a test answers with: a method that it does not name answers UNIMPLEMENTED. A Buffer instead of
+ * a response goes out as it is.
+ */
 export type Answers = {
-  [M in Exclude<keyof Methods, "streamMessages">]?: (
+  [M in Exclude<keyof Methods, Streaming>]?: (
     request: Request<M>,
     call: ServerUnaryCall<Request<M>, Response<M>>,
   ) => Response<M> | Promise<Response<M>>;
-} & { streamMessages?: (request: StreamMessagesRequest, call: StreamCall) => Promise<void> };
+} & {
+  [M in Streaming]?: (
+    request: Request<M>,
+    call: ServerWritableStream<Request<M>, Response<M>>,
+  ) => Promise<void>;
+};
 
 export interface FakeServer {
   /** Through the proxy. */
@@ -38,6 +43,8 @@ export interface FakeServer {
   port: number;
   /** Cuts all connections, as a crash of the server does; the next ones are taken again. */
   cut(): void;
+  /** As cut, once so many more bytes have come from the server. */
+  cutAfter(bytes: number): void;
   /** Ends for good: nothing listens on the port any more. */
   stop(): Promise<void>;
 }
@@ -47,10 +54,12 @@ export async function startFakeServer(answers: Answers): Promise<FakeServer> {
   const implementation = Object.fromEntries(
     Object.entries(answers).map(([name, answer]) => [
       name,
-      name === "streamMessages" ? streaming(answer as never) : unary(answer as never),
+      AgentStoreService[name as keyof Methods].responseStream
+        ? streaming(answer as never)
+        : unary(answer as never),
     ]),
   );
-  server.addService(AgentStoreService, implementation as UntypedServiceImplementation);
+  server.addService(definition, implementation as UntypedServiceImplementation);
   const target = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, port) =>
       error ? reject(error) : resolve(port),
@@ -61,12 +70,21 @@ export async function startFakeServer(answers: Answers): Promise<FakeServer> {
     url: `agentstore://127.0.0.1:${proxy.port}`,
     port: proxy.port,
     cut: proxy.cut,
+    cutAfter: proxy.cutAfter,
     async stop() {
       proxy.stop();
       server.forceShutdown();
     },
   };
 }
+
+const definition: ServiceDefinition = Object.fromEntries(
+  Object.entries(AgentStoreService).map(([name, method]) => {
+    const responseSerialize = (response: unknown): Buffer =>
+      Buffer.isBuffer(response) ? response : method.responseSerialize(response as never);
+    return [name, { ...method, responseSerialize }];
+  }),
+);
 
 function unary(answer: (request: unknown, call: unknown) => unknown) {
   return (
@@ -83,7 +101,7 @@ function unary(answer: (request: unknown, call: unknown) => unknown) {
 }
 
 function streaming(answer: (request: unknown, call: unknown) => Promise<void>) {
-  return (call: StreamCall): void => {
+  return (call: ServerWritableStream<unknown, unknown>): void => {
     answer(call.request, call).then(
       () => call.end(),
       (error) => call.emit("error", error),

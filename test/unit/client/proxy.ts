@@ -6,6 +6,8 @@ export interface Proxy {
   port: number;
   /** Cuts all connections, as a crash of the server does; the next ones are taken again. */
   cut(): void;
+  /** As cut, once so many more bytes have come from the server. */
+  cutAfter(bytes: number): void;
   /** While true, what the server sends is lost. What clients send still arrives. */
   losingAnswers: boolean;
   /** Ends for good: nothing listens on the port any more. */
@@ -15,6 +17,7 @@ export interface Proxy {
 /** Starts a proxy to a port of this machine. */
 export async function startProxy(target: number): Promise<Proxy> {
   const sockets = new Set<net.Socket>();
+  let left = Number.POSITIVE_INFINITY;
   const server = net.createServer((inbound) => {
     const outbound = net.connect(target, "127.0.0.1");
     for (const socket of [inbound, outbound]) {
@@ -30,6 +33,12 @@ export async function startProxy(target: number): Promise<Proxy> {
     inbound.pipe(outbound);
     outbound.on("data", (bytes) => {
       if (proxy.losingAnswers) return;
+      if (bytes.length >= left) {
+        inbound.write(bytes.subarray(0, left), () => proxy.cut());
+        left = Number.POSITIVE_INFINITY;
+        return;
+      }
+      left -= bytes.length;
       if (!inbound.write(bytes)) {
         outbound.pause();
         inbound.once("drain", () => outbound.resume());
@@ -43,6 +52,9 @@ export async function startProxy(target: number): Promise<Proxy> {
     losingAnswers: false,
     cut() {
       for (const socket of sockets) socket.destroy();
+    },
+    cutAfter(bytes) {
+      left = bytes;
     },
     stop() {
       server.close();
