@@ -130,6 +130,7 @@ function addService<Service extends ServiceDefinition>(
   server.addService(definition as unknown as ServiceDefinition, implementation);
 }
 
+// grpc-js copies what it gets before anything else can run.
 function serializer(serialize: (response: unknown) => Buffer): (response: unknown) => Buffer {
-  return (response) => (response instanceof Encoded ? response.bytes : serialize(response));
+  return (response) => (response instanceof Encoded ? response.take() : serialize(response));
 }
