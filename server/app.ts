@@ -31,8 +31,10 @@ import { updateMessage } from "./messages/update-message.js";
 import { getModelPolicy } from "./policies/get-model-policy.js";
 import { updateModelPolicy } from "./policies/update-model-policy.js";
 import { addServices } from "./rpc/adapter.js";
+import { CallsInFlight } from "./rpc/calls-in-flight.js";
 import { addHealth } from "./rpc/health.js";
 import type { AdminRpcs, Rpcs } from "./rpc/method.js";
+import { allMethods } from "./rpc/methods.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
 import { searchMessages } from "./search/search-messages.js";
@@ -170,19 +172,16 @@ export async function startApp(
   });
   const audit = new AuditSealer(background, logger);
   const snapshots = new PolicySnapshots(background, logger);
-  const calls = addServices(
-    server,
-    { store: rpcs, admin: adminRpcs },
-    {
-      db,
-      appends: new AppendQueue(db, options.auditAppends),
-      audit,
-      snapshots,
-      limits: { ...limits, messageBytes: options.maxMessageBytes },
-      logger,
-      authenticate,
-    },
-  );
+  const environment = {
+    db,
+    appends: new AppendQueue(db, options.auditAppends),
+    audit,
+    snapshots,
+    limits: { ...limits, messageBytes: options.maxMessageBytes },
+  };
+  const methods = allMethods({ store: rpcs, admin: adminRpcs }, { logger, authenticate });
+  const calls = new CallsInFlight();
+  addServices(server, methods, environment, calls);
   const sweeper = new Sweeper(background, logger, options.sweepMs);
   const health = addHealth(server, databaseUrl, logger);
   addReflection(server);
