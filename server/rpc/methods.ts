@@ -21,7 +21,7 @@ export interface Method {
   /** As ts-proto has made it. */
   definition: MethodDefinition<unknown, unknown>;
   /** The bytes of a response. */
-  serialize(response: unknown): Buffer;
+  serialize: (response: unknown) => Buffer;
   /** Takes a call through the chain; resolves to what failed it, if anything did. */
   run(call: ServedCall): Promise<RpcError | undefined>;
 }

@@ -65,7 +65,13 @@ describe("the README", () => {
     await chmod(directory, 0o755);
     const server = spawn(
       process.execPath,
-      [path.join(root, "dist/cli/main.js"), "serve", "--port=0", "--log-level=warn"],
+      [
+        path.join(root, "dist/cli/main.js"),
+        "serve",
+        "--port=0",
+        "--http-port=0",
+        "--log-level=warn",
+      ],
       {
         cwd: directory,
         env: { ...process.env, DATABASE_URL: undefined },
