@@ -146,7 +146,7 @@ function banner(app: App, database: OpenDatabase, { tlsCert, tokensFile }: Serve
   const url = `${scheme}://${app.address}/agentstore.v1.AgentStore/CreateSession`;
   return [
     `AgentStore serves gRPC on ${app.address}`,
-    ...(app.httpAddress ? [`  http       ${scheme}://${app.httpAddress}, WebSockets too`] : []),
+    ...(app.httpAddress ? [`  http       ${scheme}://${app.httpAddress}`] : []),
     `  database   ${database.description}`,
     `  try it     npx buf curl --protocol grpc ${transport}${token}\\`,
     `               -d '{"modelId":"gpt-4"}' ${url}`,

@@ -89,9 +89,11 @@ export class HttpServer {
   async listen(): Promise<number> {
     const { host, port } = this.options;
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", reject);
+      const fail = ({ message }: Error) =>
+        reject(new Error(`cannot serve HTTP on port ${port} of ${host}: ${message}`));
+      this.#server.once("error", fail);
       this.#server.listen({ host, port }, () => {
-        this.#server.off("error", reject);
+        this.#server.off("error", fail);
         resolve();
       });
     });

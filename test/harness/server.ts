@@ -102,7 +102,7 @@ export async function spawnServer(
   return {
     address,
     url: `agentstore://${address}`,
-    httpUrl: /^  http +(\S+), WebSockets/m.exec(output)?.[1] ?? "",
+    httpUrl: /^  http +(\S+)$/m.exec(output)?.[1] ?? "",
     child,
     output: () => output,
     async exited() {
