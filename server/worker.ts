@@ -20,7 +20,10 @@ export const STOP = "stop";
  * What it tells its parent: that it listens to it, as what is said before is lost; then where it
  * serves, or why it cannot.
  */
-export type WorkerReport = "listening" | { address: string } | { error: string };
+export type WorkerReport =
+  | "listening"
+  | { address: string; httpAddress?: string | undefined }
+  | { error: string };
 
 const report = (what: WorkerReport) =>
   new Promise<void>((resolve) => process.send?.(what, () => resolve()));
@@ -31,7 +34,8 @@ async function start({ databaseUrl, traits, options, logLevel }: WorkerJob): Pro
   setHeapGrowth();
   try {
     app = startApp(databaseUrl, options, makeLogger(logLevel, { pid: process.pid }), traits);
-    await report({ address: (await app).address });
+    const { address, httpAddress } = await app;
+    await report({ address, httpAddress });
   } catch (error) {
     await report({ error: error instanceof Error ? error.message : String(error) });
     process.exit(1);

@@ -166,7 +166,7 @@ class Reader {
   async page(): Promise<boolean> {
     const { done, value } = await this.#pages.next();
     if (done) return false;
-    for (const message of (value as StreamMessagesResponse).messages) {
+    for (const message of value.messages) {
       const seq = this.newest ? COUNT - this.read : this.read + 1;
       this.read++;
       const name = `${this.session}/${seq}`;
