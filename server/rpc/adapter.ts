@@ -24,6 +24,7 @@ export function addServices(
     definition[method.path] = {
       ...method.definition,
       requestDeserialize: (bytes: Buffer) => bytes,
+      // grpc-js copies what it gets before anything else can run.
       responseSerialize: method.serialize,
     };
     implementation[method.path] = (raw: RawCall, respond?: sendUnaryData<unknown>) => {
@@ -32,11 +33,3 @@ export function addServices(
   }
   server.addService(definition as unknown as ServiceDefinition, implementation);
 }
-<<<<<<< HEAD
-
-// grpc-js copies what it gets before anything else can run.
-function serializer(serialize: (response: unknown) => Buffer): (response: unknown) => Buffer {
-  return (response) => (response instanceof Encoded ? response.take() : serialize(response));
-}
-=======
->>>>>>> main
