@@ -44,7 +44,7 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
         encodeEvent(conversationId, place.revision, event).bytes;
       if (!page) {
         place = { ...place, revision: place.revision + 1n };
-        yield new Encoded(say({ $case: "sessionDeleted", value: {} }));
+        yield new Encoded(say({ $case: "sessionDeleted", value: {} }), () => {});
         return;
       }
       ({ place } = page);
@@ -57,7 +57,7 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
         pieces.push(say({ $case: "heartbeat", value: {} }));
       }
       if (pieces.length > 0) {
-        yield new Encoded(Buffer.concat(pieces));
+        yield new Encoded(Buffer.concat(pieces), () => {});
         saidMs = performance.now();
       }
       if (!page.more) await sleep(POLL_MS, undefined, { signal });
