@@ -42,7 +42,8 @@ export function filterOf(flags: FilterFlags): SessionFilter | undefined {
   return Object.values(filter).some((value) => value !== undefined) ? filter : undefined;
 }
 
-function several(text: string, before: string[] = []): string[] {
+/** Collects the values of an option that may be given several times. */
+export function several(text: string, before: string[] = []): string[] {
   return [...before, required(text)];
 }
 

@@ -21,6 +21,7 @@ import { snapshotsCommand } from "./commands/snapshots.js";
 import { stateCommand } from "./commands/state.js";
 import { statsCommand } from "./commands/stats.js";
 import { tagsCommand } from "./commands/tags.js";
+import { tailCommand } from "./commands/tail.js";
 import { exitCodes, reportError } from "./errors.js";
 import { exitOnClosedPipe } from "./output.js";
 
@@ -31,6 +32,7 @@ const COMMANDS = [
   exportCommand,
   sessionsCommand,
   showCommand,
+  tailCommand,
   historyCommand,
   forkCommand,
   snapshotsCommand,
