@@ -36,6 +36,7 @@ import { addHealth } from "./rpc/health.js";
 import type { AdminRpcs, Rpcs } from "./rpc/method.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
+import { SearchIndexer } from "./search/indexer.js";
 import { searchMessages } from "./search/search-messages.js";
 import { createSession } from "./sessions/create-session.js";
 import { deleteSession } from "./sessions/delete-session.js";
@@ -58,8 +59,8 @@ import { importSessions } from "./transfer/import-sessions.js";
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
 
-/** For the sealer, the sweeper and the snapshots of policies. */
-const BACKGROUND_CONNECTIONS = 2;
+/** For the sealer, the sweeper, the snapshots of policies and the indexer of search. */
+const BACKGROUND_CONNECTIONS = 3;
 
 const rpcs: Rpcs = {
   createSession,
@@ -184,6 +185,7 @@ export async function startApp(
       authenticate,
     },
   );
+  const indexer = new SearchIndexer(background, logger);
   const sweeper = new Sweeper(background, logger, options.sweepMs);
   const health = addHealth(server, databaseUrl, logger);
   addReflection(server);
@@ -201,6 +203,7 @@ export async function startApp(
     clearTimeout(grace);
     clearTimeout(lastWord);
     calls.close();
+    await indexer.stop();
     await sweeper.stop();
     await snapshots.stop();
     await audit.stop();
@@ -214,6 +217,7 @@ export async function startApp(
     const port = await bind(server, options.host, options.port, credentials);
     audit.start();
     sweeper.start();
+    indexer.start();
     return { address: join(options.host, port), shutDown };
   } catch (error) {
     await shutDown();

@@ -1,12 +1,12 @@
 // SearchFilter: its checks, the conditions that it means, and the sessions that it names.
 import { Role } from "../../gen/agentstore/v1/messages.js";
 import type { SearchFilter } from "../../gen/agentstore/v1/search.js";
-import { type Database, plannedEachTime } from "../db/database.js";
+import { plannedEachTime } from "../db/database.js";
 import { roleName } from "../messages/message.js";
-import type { Limits } from "../rpc/call.js";
+import type { CallContext, Limits } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
 import { checkRange, checkTags } from "../sessions/filter.js";
-import type { Places } from "./places.js";
+import { Places } from "./places.js";
 
 /** What is searched: what it belongs to, and what the caller chooses of that. */
 export interface Scope {
@@ -63,4 +63,45 @@ export function otherConditions({ tenant, filter }: Scope, place: Places): strin
          AND t.tag = ${place.of(tag)})`);
   }
   return conditions;
+}
+
+/**
+ * The sessions that all results belong to, where the filter names a session, an owner or tags and they
+ * are few enough to be looked through one by one.
+ *
+ * @returns undefined when they are not
+ */
+export async function findSessions(
+  { db, signal, limits }: CallContext,
+  { tenant, modelId, filter }: Scope,
+): Promise<bigint[] | undefined> {
+  const { conversationId, ownerId, allTags } = filter;
+  if (conversationId === 0n && ownerId === "" && allTags.length === 0) return undefined;
+  const place = new Places();
+  const own = place.of(tenant);
+  const conditions = [`c.tenant_id = ${own}`];
+  if (modelId) conditions.push(`c.model_id = ${place.of(modelId)}`);
+  if (conversationId > 0n) conditions.push(`c.id = ${place.of(conversationId)}`);
+  if (ownerId !== "") {
+    conditions.push(`c.id IN (
+      SELECT conversation_id FROM session_labels
+       WHERE tenant_id = ${own} AND owner_id = ${place.of(ownerId)} AND owner_id <> '')`);
+  }
+  for (const tag of new Set(allTags)) {
+    conditions.push(`c.id IN (
+      SELECT conversation_id FROM session_tags
+       WHERE tenant_id = ${own} AND tag = ${place.of(tag)})`);
+  }
+  const most = limits.searchSessions;
+  const sessions = await db.query(
+    plannedEachTime<{ id: bigint; message_count: bigint }>(
+      `SELECT c.id, c.message_count FROM conversations AS c
+        WHERE ${conditions.join(" AND ")} LIMIT ${place.of(most + 1)}`,
+    ),
+    place.values,
+    signal,
+  );
+  const messages = sessions.reduce((sum, session) => sum + session.message_count, 0n);
+  if (sessions.length > most || messages > limits.searchSessionMessages) return undefined;
+  return sessions.map(({ id }) => id);
 }
