@@ -78,18 +78,20 @@ function sentences(file: string, sentence: RegExp, between: RegExp | string): st
   const text = readFileSync(join(projectRoot, "test/fixtures", file), "utf8");
   const found = new Set<string>();
   for (const line of text.split("\n").filter(Boolean)) {
-    for (const content of texts(JSON.parse(line))) {
+    for (const content of texts(JSON.parse(line) as Conversation)) {
       for (const one of content.match(sentence) ?? []) found.add(one.trim());
     }
   }
   return [...found].filter((one) => one.length > 3).map((one) => one.split(between));
 }
 
-// The texts of a conversation's messages, in OpenAI's form or ShareGPT's.
-function texts(record: {
+/** In OpenAI's form or ShareGPT's. */
+interface Conversation {
   messages?: { content: string | null }[];
   conversations?: { value: string }[];
-}): string[] {
+}
+
+function texts(record: Conversation): string[] {
   const messages = record.messages?.map(({ content }) => content ?? "") ?? [];
   return [...messages, ...(record.conversations ?? []).map(({ value }) => value)];
 }

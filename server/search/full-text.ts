@@ -22,7 +22,7 @@ export async function readFullText(context: CallContext, search: Search): Promis
   const read = order === SearchOrder.NEWEST_FIRST ? readNewest : readBest;
   return {
     ...(await read(context, search, terms)),
-    async snippets(_, messages) {
+    async snippets(messages) {
       const found = await findWords(
         context,
         terms,

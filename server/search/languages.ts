@@ -30,8 +30,17 @@ const BY_SCRIPT: [RegExp, string][] = [
 export const LANGUAGES = [
   ...LATIN,
   ...BY_SCRIPT.map(([, language]) => language),
-  ...["basque", "catalan", "hungarian", "indonesian", "irish", "lithuanian", "nepali", "romanian"],
-  ...["serbian", "yiddish", "simple"],
+  "basque",
+  "catalan",
+  "hungarian",
+  "indonesian",
+  "irish",
+  "lithuanian",
+  "nepali",
+  "romanian",
+  "serbian",
+  "yiddish",
+  "simple",
 ];
 
 /**

@@ -25,7 +25,7 @@ export interface Found {
   /** The page, and one row more if there is one; fewer where the page's bytes end it. */
   rows: HitRow[];
   /** The position behind a row. */
-  positionOf(row: HitRow): string;
-  /** The snippets of rows, in their order. */
-  snippets(rows: readonly HitRow[], messages: readonly AgentMessage[]): Promise<SearchSnippet[]>;
+  positionOf: (row: HitRow) => string;
+  /** The snippets of messages that it has found, in their order. */
+  snippets: (messages: readonly AgentMessage[]) => Promise<SearchSnippet[]>;
 }

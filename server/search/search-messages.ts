@@ -55,7 +55,7 @@ export const searchMessages: UnaryRpc<SearchMessagesRequest, SearchMessagesRespo
     const around = { before: request.contextBefore, after: request.contextAfter };
     const [surroundings, shown] = await Promise.all([
       readSurroundings(context, page, around),
-      snippets(page, messages),
+      snippets(messages),
     ]);
     context.note({ results: page.length });
     const last = page.at(-1);

@@ -14,7 +14,7 @@ export async function readSubstring(context: CallContext, search: Search): Promi
   return {
     rows: await readNewestFirst(context, page),
     positionOf,
-    async snippets(_, messages) {
+    async snippets(messages) {
       return messages.map(({ content }) => {
         const characters = [...content];
         const hits = findText(characters, query);
