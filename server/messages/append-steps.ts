@@ -3,6 +3,7 @@ import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import {
   byteaColumn,
   int8Column,
+  int8Parameter,
   jsonbColumn,
   jsonColumn,
   textColumn,
@@ -10,7 +11,7 @@ import {
 } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
 import type { Step } from "../db/database.js";
-import { keepAnswers } from "../idempotency/requests.js";
+import { keepAnswerInShard, keepAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import { type Advance, type Plan, USAGE } from "./append-plan.js";
 import { roleName, toStoredTexts } from "./message.js";
@@ -31,24 +32,47 @@ export function checkHeads(heads: LockedSessionRow[]): Step {
 
 /** Writes what was planned, and gives the plan's messages their ids. */
 export function writePlan({ advances, messages, writers, answers }: Plan, nowMs: number): Step[] {
+  const now = timeParameter(nowMs);
   const steps: Step[] = [
     {
       statement: sql.advanceSessions,
-      values: [...advanceColumns(advances), timeParameter(nowMs)],
+      values: [...advanceColumns(advances), now],
       onRow: () => {},
     },
     {
       statement: sql.insertMessages,
-      values: [
-        ...messageColumns(messages),
-        textColumn(writers, (writer) => writer),
-        timeParameter(nowMs),
-      ],
+      values: [...messageColumns(messages), textColumn(writers, (writer) => writer), now],
       onRow: idsOf(messages),
     },
   ];
   if (answers.length > 0) steps.push(keepAnswers(answers, nowMs));
   return steps;
+}
+
+/** As writePlan, on Citus: by statements that name one session each, and so one shard. */
+export function writePlanToShard(
+  { advances, messages, writers, answers }: Plan,
+  nowMs: number,
+): Step[] {
+  const now = timeParameter(nowMs);
+  return [
+    ...advances.map((advance) => ({
+      statement: sql.advanceSession,
+      values: [...advanceColumns([advance]), now, int8Parameter(advance.conversationId)],
+      onRow: () => {},
+    })),
+    ...messages.map((message, index) => ({
+      statement: sql.insertMessage,
+      values: [
+        int8Parameter(message.conversationId),
+        ...messageColumns([message]).slice(1),
+        textColumn([writers[index]], (writer) => writer),
+        now,
+      ],
+      onRow: idsOf([message]),
+    })),
+    ...answers.map((answer) => keepAnswerInShard(answer, nowMs)),
+  ];
 }
 
 function idsOf(messages: AgentMessage[]): Step["onRow"] {
