@@ -74,11 +74,18 @@ export const limits = {
   keptAnswersMs: 7 * 86_400_000,
   /** Old answers that are forgotten in one statement. */
   answersBatch: 1_000,
+  /** How long the change log is kept, for those who resume from a place in it. */
+  keptChangesMs: 86_400_000,
+  /** Old changes that are removed in one statement. */
+  changesBatch: 10_000,
   /** Largest state of a session. */
   stateBytes: 4 * 1024 * 1024,
   etagCharacters: 128,
   requestIdCharacters: 128,
   queryCharacters: 10_000,
+  /** Messages that a search returns with each result, before it and behind it. */
+  searchContextMessages: 10,
+  embeddingDimensions: 4_096,
   firstMessageCharacters: 200,
   /** How long a lease may last. */
   leaseMsDefault: 30_000n,

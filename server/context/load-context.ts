@@ -3,7 +3,7 @@ import type { LoadContextRequest, LoadContextResponse } from "../../gen/agentsto
 import { MessageOrder, Role } from "../../gen/agentstore/v1/messages.js";
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import { fieldError, type RpcError } from "../errors/rpc-error.js";
-import { rangeOf, type Standing, standingOf } from "../messages/range.js";
+import { rangeOf, type Standing, toStanding } from "../messages/range.js";
 import type { CallContext } from "../rpc/call.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { readSession } from "../sessions/get-session.js";
@@ -23,8 +23,8 @@ export const loadContext: UnaryRpc<LoadContextRequest, LoadContextResponse> = {
     const { conversationId, maxCharacters, maxTokens } = request;
     const maxMessages = request.maxMessages || context.limits.pageSizeDefault;
     context.note({ conversation_id: conversationId });
-    const session = await readSession(context, conversationId);
-    const standing = await standingOf(context, conversationId);
+    const { session, messageCount } = await readSession(context, conversationId);
+    const standing = toStanding(session.lastSeq, messageCount);
     const leading = await readLeading(context, session);
     const rest = budgetBeside(leading.messages, { maxMessages, maxCharacters, maxTokens });
     const newest = await readNewest(context, conversationId, standing, leading, rest);

@@ -11,7 +11,7 @@ import { present } from "../present.js";
 import { findStateRevisions, putStates } from "../state/state.js";
 import type { Append } from "./append.js";
 import { type Outcome, type Plan, planAppends } from "./append-plan.js";
-import { checkHeads, writePlan, writePlanToShard } from "./append-steps.js";
+import { checkHeads, writePlan, writePlanToShards } from "./append-steps.js";
 import type { SessionHeads } from "./session-heads.js";
 import type { LockedSessionRow } from "./sql.js";
 import * as sql from "./sql.js";
@@ -117,7 +117,7 @@ function appendLocked(
     if (plan.messages.length === 0) return plan;
     const write = () =>
       Promise.all([
-        ...(isSharded ? writePlanToShard : writePlan)(plan, nowMs).map(
+        ...(isSharded ? writePlanToShards : writePlan)(plan, nowMs).map(
           ({ statement, values, onRow }) => transaction.queryRows(statement, values, onRow),
         ),
         putStates(transaction, [...plan.states.values()], new Date(nowMs)),

@@ -51,7 +51,11 @@ export async function standingOf(context: CallContext, conversationId: bigint): 
   const values = [conversationId, context.principal.tenant];
   const [session] = await context.db.query(sql.getLastSeq, values, context.signal);
   if (!session) throw sessionNotFound(conversationId);
-  const { last_seq: lastSeq, message_count: shown } = session;
+  return toStanding(session.last_seq, session.message_count);
+}
+
+/** The standing of a session whose row has been read. */
+export function toStanding(lastSeq: bigint, shown: bigint): Standing {
   return { lastSeq, shown, hasDeleted: shown < lastSeq };
 }
 

@@ -17,20 +17,21 @@ export const getSession: UnaryRpc<GetSessionRequest, GetSessionResponse> = {
 
   async handle({ conversationId }, context) {
     context.note({ conversation_id: conversationId });
-    return { session: await readSession(context, conversationId) };
+    const { session } = await readSession(context, conversationId);
+    return { session };
   },
 };
 
 /**
- * Returns a session of the caller's.
+ * Returns a session of the caller's, and how many messages it has that are not deleted.
  *
  * @throws SESSION_NOT_FOUND
  */
 export async function readSession(
   { db, principal, signal }: CallContext,
   conversationId: bigint,
-): Promise<AgentSession> {
+): Promise<{ session: AgentSession; messageCount: bigint }> {
   const [row] = await db.query(sql.getSession, [conversationId, principal.tenant], signal);
   if (!row) throw sessionNotFound(conversationId);
-  return toAgentSession(row);
+  return { session: toAgentSession(row), messageCount: row.message_count };
 }

@@ -4,7 +4,7 @@ import type { LongTransaction } from "../db/database.js";
 import { toMessageVersion } from "../messages/list-message-versions.js";
 import type { VersionRow } from "../messages/versions/sql.js";
 import type { CallContext } from "../rpc/call.js";
-import { readSession } from "../sessions/read-session.js";
+import { findSession } from "../sessions/find-session.js";
 import { readState } from "../state/state.js";
 import type { Counts, ExportedMessage, Format } from "./formats/format.js";
 import * as sql from "./sql.js";
@@ -28,7 +28,7 @@ export async function* exportSession(
   const page = (after: bigint) =>
     snapshot.query(statement, [id, after, limits.pageSizeMost, limits.pageBytes]);
   const [session, firstRows] = await Promise.all([
-    readSession(snapshot, principal.tenant, id),
+    findSession(snapshot, principal.tenant, id),
     page(0n),
   ]);
   // In a snapshot it cannot have gone.
