@@ -36,30 +36,64 @@ export const insertFork = statement<{ id: bigint }>(
 // Each begins anew in the fork, but for what it says and whether it is deleted.
 const BEGUN: Record<string, string> = {
   conversation_id: "$4::bigint",
-  seq: "m.seq",
   version: "1",
-  revision: "1 + m.seq",
+  revision: "1 + seq",
   change: "'forked'",
   edited_at: "NULL",
   changed_by: "$5::text",
   changed_at: "$6::timestamptz",
 };
 const COLUMNS = VERSION_COLUMNS.filter((column) => column !== "id");
+const SOURCE = COLUMNS.join(", ");
+const BEGUN_IN_SHARD: Record<string, string> = { ...BEGUN, seq: "m.seq", revision: "1 + m.seq" };
 const inForce = (column: string) => `CASE WHEN v.seq IS NULL THEN m.${column} ELSE v.${column} END`;
 
 // The versions that were in force at the revision $3 of the session $1, up to the seq $2, as messages
 // of the session $4. One statement sees one state of the session, however busy it is, so nobody has
-// to wait; a UNION would see one for each part, where Citus runs it. A version that was erased since
-// is replaced by what was left of the message.
+// to wait. A version that was erased since is replaced by what was left of the message.
 export const copyMessages = statement<never>(
   "copy_messages",
-  `INSERT INTO conversation_messages (${COLUMNS.join(", ")})
-   SELECT ${COLUMNS.map((column) => BEGUN[column] ?? inForce(column)).join(", ")}
+  `INSERT INTO conversation_messages (${SOURCE})
+   SELECT ${COLUMNS.map((column) => BEGUN[column] ?? column).join(", ")}
+     FROM (
+       SELECT ${SOURCE}
+         FROM conversation_messages
+        WHERE conversation_id = $1 AND seq <= $2 AND revision <= $3
+        UNION ALL
+       SELECT ${COLUMNS.map((column) => `v.${column}`).join(", ")}
+         FROM conversation_messages AS m
+        CROSS JOIN LATERAL (
+          SELECT ${SOURCE}
+            FROM (
+              (SELECT ${SOURCE}, 1 AS choice
+                 FROM message_versions
+                WHERE conversation_id = $1 AND seq = m.seq AND revision <= $3
+                ORDER BY version DESC
+                LIMIT 1)
+               UNION ALL
+              SELECT ${COLUMNS.map((column) => `m.${column}`).join(", ")}, 2
+            ) AS found
+           ORDER BY choice
+           LIMIT 1
+        ) AS v
+        WHERE m.conversation_id = $1 AND m.seq <= $2 AND m.revision > $3
+     ) AS in_force
+    ORDER BY seq`,
+);
+
+/**
+ * As copyMessages, on Citus, where each part of a UNION would see a state of its own: as one join.
+ * Elsewhere that is no faster, and where Postgres has a JIT it may be slower.
+ */
+export const copyMessagesOfShard = statement<never>(
+  "copy_messages_of_shard",
+  `INSERT INTO conversation_messages (${SOURCE})
+   SELECT ${COLUMNS.map((column) => BEGUN_IN_SHARD[column] ?? inForce(column)).join(", ")}
      FROM conversation_messages AS m
      LEFT JOIN LATERAL (
        SELECT * FROM message_versions
-        WHERE m.revision > $3 AND conversation_id = $1 AND conversation_id = m.conversation_id AND seq = m.seq
-          AND revision <= $3
+        WHERE m.revision > $3 AND conversation_id = $1 AND conversation_id = m.conversation_id
+          AND seq = m.seq AND revision <= $3
         ORDER BY version DESC
         LIMIT 1
      ) AS v ON true

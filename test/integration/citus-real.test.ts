@@ -7,7 +7,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Statement } from "../../server/db/database.js";
 import { checkSchema, migrate } from "../../server/db/migrations.js";
-import { copyMessages } from "../../server/forks/sql.js";
+import { copyMessagesOfShard } from "../../server/forks/sql.js";
 import { findRequestsInShard, insertRequestInShard } from "../../server/idempotency/sql.js";
 import * as messages from "../../server/messages/sql.js";
 import { projectRoot } from "../../server/paths.js";
@@ -109,7 +109,7 @@ describe.skipIf(!given)("on the Citus that AGENTSTORE_TEST_CITUS_URL names", () 
     ["a search for answers", findRequestsInShard, ["1", "'{a}'"]],
     ["a kept answer", insertRequestInShard, ["1", "'{a}'", ...nulls(5), "now()"]],
     ["a page", messages.pageOldestFirst, ["1", "0", "9", "10", "1000"]],
-    ["the messages of a fork", copyMessages, ["1", "9", "9", "2", "''", "now()"]],
+    ["the messages of a fork", copyMessagesOfShard, ["1", "9", "9", "2", "''", "now()"]],
   ])("%s is asked of one shard, in one look at it", async (_, { text }, values) => {
     const { rows } = await withClient(url, (client) =>
       client.query<{ "QUERY PLAN": string }>(
