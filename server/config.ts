@@ -6,6 +6,10 @@ export interface ServeOptions {
   host: string;
   /** Port to bind; 0 picks a free one. */
   port: number;
+  /** Port for HTTP and WebSockets; 0 picks a free one; absent: neither. */
+  httpPort?: number | undefined;
+  /** Origins whose pages may call over HTTP and WebSockets, besides the server's own. */
+  allowOrigins?: string[] | undefined;
   /** Postgres to use; absent: the embedded one. */
   databaseUrl?: string | undefined;
   /** Where the embedded Postgres keeps its data. */
@@ -33,6 +37,11 @@ export interface ServeOptions {
   sweepMs: number;
   /** pino's level. */
   logLevel: string;
+}
+
+/** Whether an address is one that other machines do not reach. */
+export function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|::1)$/.test(host);
 }
 
 /** The limits that handlers and the transport enforce. */
@@ -109,6 +118,14 @@ export const limits = {
   rememberedSessions: 10_000,
   /** How long a call waits for a database connection. */
   acquireMs: 5_000,
+  /** Connections over HTTP, WebSockets among them, that a server has at a time. */
+  httpConnections: 1_024,
+  /** How long a connection may take until a request's headers are there. */
+  httpHeadersMs: 10_000,
+  /** How long a connection without a request is kept: longer than what stands in front keeps it. */
+  httpIdleMs: 75_000,
+  /** Memory for the bodies of HTTP requests that are being read or answered. */
+  httpBodiesBytes: 256 * 1024 * 1024,
   /** How often the audit log's new events are given their places. */
   auditSealMs: 1_000,
   /** Events that get their places in one transaction. */

@@ -9,9 +9,10 @@
 /**
  * Why a call failed. The `reason` of the `google.rpc.ErrorInfo` that every error
  * carries is the name of one of these values without its `ERROR_REASON_`
- * prefix; its `domain` is `agentstore`. What the gRPC transport itself refuses
- * (a request of more than 64 MiB, an unknown method, bad compression, a deadline
- * that passes before the service answers) has a code and a text only.
+ * prefix; its `domain` is `agentstore`. What the transport itself refuses (over
+ * gRPC a request of more than 64 MiB, bad compression and a deadline that passes
+ * before the service answers; over HTTP a wrong content type; an unknown method)
+ * has a code and a text only.
  */
 export const ErrorReason = {
   /** UNSPECIFIED - Never sent. */
@@ -25,7 +26,8 @@ export const ErrorReason = {
    */
   INVALID_FIELD: 1,
   /**
-   * MALFORMED_REQUEST - The request is not a well-formed protobuf message.
+   * MALFORMED_REQUEST - The request is not a well-formed protobuf message, or over HTTP not the JSON
+   * of one.
    *
    * Code: INVALID_ARGUMENT.
    * Example: {"reason": "MALFORMED_REQUEST"}
@@ -33,7 +35,7 @@ export const ErrorReason = {
    */
   MALFORMED_REQUEST: 2,
   /**
-   * INVALID_UTF8 - A string of the request is not valid UTF-8.
+   * INVALID_UTF8 - A string of the request is not valid UTF-8, or in JSON half a surrogate pair.
    *
    * Code: INVALID_ARGUMENT, with a BadRequest that names the field.
    * Example: {"reason": "INVALID_UTF8", "metadata": {"field": "message.content"}}
@@ -41,9 +43,9 @@ export const ErrorReason = {
    */
   INVALID_UTF8: 3,
   /**
-   * MESSAGE_TOO_LARGE - A message is larger than the store accepts.
+   * MESSAGE_TOO_LARGE - A message is larger than the store accepts, or a whole request over HTTP.
    *
-   * Code: INVALID_ARGUMENT, with a BadRequest that names the message.
+   * Code: INVALID_ARGUMENT; with a BadRequest that names the message, if it is one.
    * Example: {"reason": "MESSAGE_TOO_LARGE", "metadata": {"field": "message", "limit_bytes": "4194304"}}
    * Client: shorten it, or keep the large part elsewhere and store a reference.
    */
