@@ -2,6 +2,7 @@
 // to stop.
 import { type App, type AppOptions, startApp } from "./app.js";
 import type { DatabaseTraits } from "./db/inspect.js";
+import { setHeapGrowth } from "./heap.js";
 import { makeLogger } from "./log.js";
 
 /** What a worker is told when it starts. */
@@ -30,6 +31,7 @@ const report = (what: WorkerReport) =>
 let app: Promise<App> | undefined;
 
 async function start({ databaseUrl, traits, options, logLevel }: WorkerJob): Promise<void> {
+  setHeapGrowth();
   try {
     app = startApp(databaseUrl, options, makeLogger(logLevel, { pid: process.pid }), traits);
     const { address, httpAddress } = await app;

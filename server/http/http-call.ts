@@ -71,7 +71,9 @@ export class HttpCall extends ServedCall {
     const { endpoint, form } = this.#exchange;
     const bytes = endpoint.method.serialize(response);
     this.#body =
-      form.encoding === "proto" ? bytes : messageToJson(endpoint.descriptor.output, bytes);
+      form.encoding === "proto"
+        ? Buffer.from(bytes)
+        : messageToJson(endpoint.descriptor.output, bytes);
   }
 
   protected send(): Promise<void> {

@@ -24,6 +24,7 @@ export function addServices(
     definition[method.path] = {
       ...method.definition,
       requestDeserialize: (bytes: Buffer) => bytes,
+      // grpc-js copies what it gets before anything else can run.
       responseSerialize: method.serialize,
     };
     implementation[method.path] = (raw: RawCall, respond?: sendUnaryData<unknown>) => {

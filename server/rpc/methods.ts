@@ -20,7 +20,7 @@ export interface Method {
   path: string;
   /** As ts-proto has made it. */
   definition: MethodDefinition<unknown, unknown>;
-  /** The bytes of a response. */
+  /** The bytes of a response, to be copied at once; see Encoded.take(). */
   serialize: (response: unknown) => Buffer;
   /** Takes a call through the chain; resolves to what failed it, if anything did. */
   run(call: ServedCall): Promise<RpcError | undefined>;
@@ -60,7 +60,7 @@ function methodsOf<Service extends ServiceDefinition>(
       path: definition.path,
       definition,
       serialize: (response) =>
-        response instanceof Encoded ? response.bytes : definition.responseSerialize(response),
+        response instanceof Encoded ? response.take() : definition.responseSerialize(response),
       run: interceptors.chain([...first, interceptors.validation(rpc, decode)], (call) =>
         (call as ServedCall).answer(rpc),
       ),
