@@ -57,6 +57,8 @@ import { getState } from "./state/get-state.js";
 import { updateState } from "./state/update-state.js";
 import { exportSessions } from "./transfer/export-sessions.js";
 import { importSessions } from "./transfer/import-sessions.js";
+import { watchSession } from "./watch/watch-session.js";
+import { watchSessions } from "./watch/watch-sessions.js";
 
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
@@ -98,6 +100,8 @@ const rpcs: Rpcs = {
   importSessions,
   getState,
   updateState,
+  watchSession,
+  watchSessions,
 };
 
 const adminRpcs: AdminRpcs = {

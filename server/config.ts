@@ -87,6 +87,14 @@ export const limits = {
   keptChangesMs: 86_400_000,
   /** Old changes that are removed in one statement. */
   changesBatch: 10_000,
+  /** Events that a page of a watch has at the most. */
+  watchPageEvents: 100,
+  /** After how long in which nothing happens a watch says that it is alive. */
+  watchHeartbeatMs: 15_000,
+  /** Changes that are read from the log at a time. */
+  changesPage: 1_000,
+  /** Longest position of a watch. */
+  watchPositionCharacters: 64 * 1024,
   /** Largest state of a session. */
   stateBytes: 4 * 1024 * 1024,
   etagCharacters: 128,

@@ -28,7 +28,8 @@ export function checkSessionFilter(
   checkRange(`${prefix}last_message`, filter.lastMessage, check);
 }
 
-function checkTags(
+/** Adds what is wrong with a list of tags to the checks. */
+export function checkTags(
   field: string,
   tags: string[],
   most: number,

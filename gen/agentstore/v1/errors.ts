@@ -291,6 +291,26 @@ export const ErrorReason = {
    * the same import_id: what is imported is not imported again.
    */
   INVALID_IMPORT: 39,
+  /**
+   * REVISION_AHEAD - The session has not come to the revision that a watch is to go on after: the
+   * revision is another session's, or the database was restored from before it.
+   *
+   * Code: OUT_OF_RANGE.
+   * Example: {"reason": "REVISION_AHEAD", "metadata": {"conversation_id": "42", "after_revision": "12", "revision": "7"}}
+   * Client: watch from the beginning, with `after_revision` 0, or from `revision`,
+   * and read the session anew.
+   */
+  REVISION_AHEAD: 46,
+  /**
+   * POSITION_EXPIRED - The position that a watch is to go on from is older than what the server
+   * keeps of changes, or is one of another database.
+   *
+   * Code: OUT_OF_RANGE.
+   * Example: {"reason": "POSITION_EXPIRED", "metadata": {"kept_hours": "24"}}
+   * Client: watch from the beginning, with an empty `after_position`; or read what
+   * it needs and watch from now on.
+   */
+  POSITION_EXPIRED: 47,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -330,6 +350,8 @@ export namespace ErrorReason {
   export type ETAG_MISMATCH = typeof ErrorReason.ETAG_MISMATCH;
   export type PERMISSION_DENIED = typeof ErrorReason.PERMISSION_DENIED;
   export type INVALID_IMPORT = typeof ErrorReason.INVALID_IMPORT;
+  export type REVISION_AHEAD = typeof ErrorReason.REVISION_AHEAD;
+  export type POSITION_EXPIRED = typeof ErrorReason.POSITION_EXPIRED;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -434,6 +456,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 39:
     case "ERROR_REASON_INVALID_IMPORT":
       return ErrorReason.INVALID_IMPORT;
+    case 46:
+    case "ERROR_REASON_REVISION_AHEAD":
+      return ErrorReason.REVISION_AHEAD;
+    case 47:
+    case "ERROR_REASON_POSITION_EXPIRED":
+      return ErrorReason.POSITION_EXPIRED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -509,6 +537,10 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_PERMISSION_DENIED";
     case ErrorReason.INVALID_IMPORT:
       return "ERROR_REASON_INVALID_IMPORT";
+    case ErrorReason.REVISION_AHEAD:
+      return "ERROR_REASON_REVISION_AHEAD";
+    case ErrorReason.POSITION_EXPIRED:
+      return "ERROR_REASON_POSITION_EXPIRED";
     case ErrorReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";
