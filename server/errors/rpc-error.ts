@@ -39,6 +39,8 @@ export const reasonCodes: Record<ReasonName, status> = {
   PERMISSION_DENIED: status.PERMISSION_DENIED,
   INVALID_IMPORT: status.INVALID_ARGUMENT,
   ETAG_MISMATCH: status.ABORTED,
+  REVISION_AHEAD: status.OUT_OF_RANGE,
+  POSITION_EXPIRED: status.OUT_OF_RANGE,
 };
 
 /** A field that a request got wrong. */

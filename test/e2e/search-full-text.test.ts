@@ -142,8 +142,12 @@ describe("best first", () => {
       let pageToken = "";
       do {
         const page = await store.call("searchMessages", {
-          ...{ modelId, query: "apple", mode: SearchMode.FULL_TEXT, order },
-          ...{ limit: 7, pageToken },
+          modelId,
+          query: "apple",
+          mode: SearchMode.FULL_TEXT,
+          order,
+          limit: 7,
+          pageToken,
         });
         paged.push(...contentsOf(page.results));
         pageToken = page.nextPageToken;

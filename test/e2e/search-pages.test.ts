@@ -102,12 +102,13 @@ describe.each(MODES)("%s", (_, mode) => {
     await store.call("deleteMessage", { conversationId, seq: 4n });
     const request = { ...mode, modelId, query: "needle", contextBefore: 2, contextAfter: 10 };
     const { results } = await store.call("searchMessages", request);
-    const around = results.map(({ message, before, after }) => [
+    const found = results.toSorted((a, b) => Number(a.message!.seq - b.message!.seq));
+    const around = found.map(({ message, before, after }) => [
       Number(message!.seq),
       before.map(({ seq }) => Number(seq)),
       after.map(({ content }) => content),
     ]);
-    expect(around.toSorted()).toEqual([
+    expect(around).toEqual([
       [5, [2, 3], ["m6", "m7", "m8", "needle 9"]],
       [9, [7, 8], []],
     ]);

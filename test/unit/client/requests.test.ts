@@ -367,8 +367,15 @@ describe("messages", () => {
       { message: read(4n), ...result },
     ]);
     const sent = {
-      ...{ modelId: "", query: "word", mode: 2, order: 1, contextBefore: 1, contextAfter: 2 },
-      ...{ language: "german", queryEmbedding: [0.5], embeddingModel: "e" },
+      modelId: "",
+      query: "word",
+      mode: 2,
+      order: 1,
+      contextBefore: 1,
+      contextAfter: 2,
+      language: "german",
+      queryEmbedding: [0.5],
+      embeddingModel: "e",
       filter: { conversationId: 7n, ownerId: "o", roles: [4], allTags: ["t"], timestamp },
     };
     expect(requests).toMatchObject([sent, { ...sent, pageToken: "second" }]);
