@@ -60,7 +60,8 @@ function jsonObject(text: string): JsonObject {
   return value as JsonObject;
 }
 
-function time(text: string): Date {
+/** Reads a time. */
+export function time(text: string): Date {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) {
     throw new InvalidArgumentError("It must be a time, for example 2026-03-01T12:00:00Z.");
