@@ -19,7 +19,7 @@ const env = {
 };
 const tsc = path.join(projectRoot, "node_modules/typescript/bin/tsc");
 const program = `
-import { AgentStoreClient, AgentStoreError, SessionNotFoundError, type AgentMessage, type AgentSession, type Role } from "@agentstore/client";
+import { AgentStoreClient, AgentStoreError, SessionNotFoundError, type AgentMessage, type AgentSession, type Role, type SessionEvent } from "@agentstore/client";
 import { type ChatFunction, type DialogueResult, PersistentDialogue } from "@agentstore/client/agent";
 
 const store = new AgentStoreClient({ url: URL_OF_SERVER, timeoutMs: 10_000 });
@@ -30,6 +30,13 @@ const seq: bigint = stored.seq;
 // @ts-expect-error no role of that name
 await store.addMessage(session.id, "narrator", "Hello").catch((error: AgentStoreError) => error.code);
 for await (const message of store.streamMessages(session.id)) console.log(message.content, seq);
+for await (const event of store.watchSession(session.id, { after: 0 })) {
+  // @ts-expect-error not every event has a message
+  void event.message;
+  const kind: SessionEvent["kind"] = event.kind;
+  if (event.kind === "message_appended") console.log(kind, event.message.content, event.revision);
+  if (event.kind === "caught_up") break;
+}
 try {
   await store.getSession(4_000_000_000);
 } catch (error) {
@@ -106,7 +113,7 @@ describe("the packed client", () => {
   ])("typechecks without Node's types and runs: %s", async (name, options) => {
     const source = program.replace("URL_OF_SERVER", JSON.stringify(server.url));
     const output = await check(name, source, { ...options, types: [] });
-    expect(output).toBe("Hello 1n\nSessionNotFoundError 4000000000n\nHi\n");
+    expect(output).toBe("Hello 1n\nmessage_appended Hello 2n\nSessionNotFoundError 4000000000n\nHi\n");
   });
 
   it("brings gRPC and protobuf and nothing of the server", async () => {
@@ -161,6 +168,8 @@ describe("the packed client", () => {
       /^1 user: Hello\n2 assistant: \n3 tool: 12:00\n4 assistant: Hello! It is noon\.\n\{\n {2}totalMessages: 4n,/,
       /^someone was faster: 1\n$/,
       /^worker 1 holds the session until \d{4}-.*Z\n\[ 'user: Hello' \]\n$/,
+      /^user: Hello\nassistant: Hello!\nthe session is gone\n$/,
+      /^Hello\nHello!\n$/,
       /^\[\{"role":"developer","content":"Be brief\."\},\{"role":"user","content":\[\{"type":"text","text":"Hello"\}\]\}\]\n$/,
       /^It is 12:00\. \(asked 2 times\)\n4 messages, 0 pending calls\n$/,
     ];
