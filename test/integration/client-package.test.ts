@@ -113,7 +113,9 @@ describe("the packed client", () => {
   ])("typechecks without Node's types and runs: %s", async (name, options) => {
     const source = program.replace("URL_OF_SERVER", JSON.stringify(server.url));
     const output = await check(name, source, { ...options, types: [] });
-    expect(output).toBe("Hello 1n\nmessage_appended Hello 2n\nSessionNotFoundError 4000000000n\nHi\n");
+    expect(output).toBe(
+      "Hello 1n\nmessage_appended Hello 2n\nSessionNotFoundError 4000000000n\nHi\n",
+    );
   });
 
   it("brings gRPC and protobuf and nothing of the server", async () => {
