@@ -59,7 +59,7 @@ Events of --json, each with its kind, conversationId and revision:
   message_appended, message_updated, message_deleted   with the message
   session_changed                                      with the session
   session_deleted
-  caught_up                                            from here on as it happens
+  caught_up, fell_behind                               from here on as it happens; from storage
 
 Exit code: 0 also after Ctrl-C. That the connection was lost, and is back, is told on stderr.
 
