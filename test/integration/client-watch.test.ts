@@ -66,13 +66,13 @@ async function history(store: AgentStoreClient, id: bigint): Promise<Version[]> 
   return versions.sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-/** Appends, changes, deletes and brings back messages of a session until it is told to stop. */
-async function writeUntil(
+/** Appends, changes, deletes and brings back messages of a session for as long as it may go on. */
+async function writeWhile(
   store: AgentStoreClient,
   id: bigint,
-  stopped: () => boolean,
+  mayGoOn: () => boolean | Promise<boolean>,
 ): Promise<void> {
-  for (let n = 0; !stopped(); n++) {
+  for (let n = 0; await mayGoOn(); n++) {
     const batch = Array.from({ length: 1 + (n % 4) }, (_, i) => `message ${n}.${i}`);
     const added = await store.addMessages(
       id,
@@ -102,14 +102,18 @@ describe("watchSession", () => {
     let killed = 0;
     let done = false;
     let last = 0n;
-    const controller = new AbortController();
     let killing: Promise<void> | undefined;
     let writing: Promise<unknown> | undefined;
+    let started = Promise.resolve();
+    const mayGoOn = () => started.then(() => !done);
     const kill = async (): Promise<void> => {
       await watched.end("SIGKILL");
       const from = (await other.getSession(id)).revision;
       while ((await other.getSession(id)).revision < from + 20n);
-      watched = await spawnServer(["--database-url", database, "--port", port]);
+      // A start takes as long as it takes; the history is to stay short.
+      const starting = spawnServer(["--database-url", database, "--port", port]);
+      started = starting.then(() => {});
+      watched = await starting;
       killed++;
       killing = undefined;
     };
@@ -122,11 +126,11 @@ describe("watchSession", () => {
     };
     let finishing: Promise<void> | undefined;
     let nextKill = 30;
-    for await (const event of store.watchSession(id, { signal: controller.signal })) {
+    for await (const event of store.watchSession(id)) {
       kinds.push(event.kind);
       if (event.kind === "caught_up" && writing === undefined) {
         // One writes through a server that stays, the other through the one that is killed.
-        writing = Promise.all([other, store].map((writer) => writeUntil(writer, id, () => done)));
+        writing = Promise.all([other, store].map((writer) => writeWhile(writer, id, mayGoOn)));
       }
       told.push(...toldBy(event));
       if (killed === 2) finishing ??= finish();
@@ -299,7 +303,6 @@ describe("watchSessions", () => {
     closers.push(() => proxy.stop());
     const direct = client(server.url);
     const sessions = await Promise.all([1, 2, 3].map(() => direct.createSession("watch")));
-    const controller = new AbortController();
     const told = new Map(sessions.map(({ id }) => [id, [] as Version[]]));
     let writing: Promise<unknown> | undefined;
     let done = false;
@@ -311,12 +314,12 @@ describe("watchSessions", () => {
       expected.size === 3 &&
       [...expected].every(([id, revision]) => told.get(id)!.some(([at]) => at === revision));
     const store = client(`agentstore://127.0.0.1:${proxy.port}`);
-    for await (const { events } of store.watchSessions({ signal: controller.signal })) {
+    for await (const { events } of store.watchSessions()) {
       for (const event of events) {
         if (event.kind === "caught_up") {
           writing ??= Promise.all(
             sessions.map(async ({ id }) => {
-              await writeUntil(direct, id, () => done);
+              await writeWhile(direct, id, () => !done);
               const { revision } = await direct.addMessage(id, "user", "the end");
               expected.set(id, revision);
             }),
