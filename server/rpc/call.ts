@@ -5,6 +5,7 @@ import type { Database } from "../db/database.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
+import type { Watches } from "../watch/watches.js";
 import type { Cancellation } from "./cancellation.js";
 
 /** On whose behalf a call is made; from the credentials alone. */
@@ -35,6 +36,8 @@ export interface CallContext {
   readonly audit: AuditSealer;
   /** What takes snapshots by policy. */
   readonly snapshots: PolicySnapshots;
+  /** What tells watches of changes. */
+  readonly watches: Watches;
   /** The limits in force. */
   readonly limits: Limits;
   /** Adds ids, sizes and counts to the call's log line. Never content. */

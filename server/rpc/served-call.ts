@@ -5,6 +5,7 @@ import type { Database } from "../db/database.js";
 import { type RpcError, tooLong } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
+import type { Watches } from "../watch/watches.js";
 import type { Call, Limits, LogFields, LoggedFields, Principal } from "./call.js";
 import { Cancellation } from "./cancellation.js";
 import type { AnyRpc } from "./method.js";
@@ -15,6 +16,7 @@ export interface CallEnvironment {
   appends: AppendQueue;
   audit: AuditSealer;
   snapshots: PolicySnapshots;
+  watches: Watches;
   limits: Limits;
 }
 
@@ -31,6 +33,7 @@ export abstract class ServedCall implements Call {
   readonly appends: AppendQueue;
   readonly audit: AuditSealer;
   readonly snapshots: PolicySnapshots;
+  readonly watches: Watches;
   readonly limits: Limits;
   #due: number;
 
@@ -43,6 +46,7 @@ export abstract class ServedCall implements Call {
     this.appends = environment.appends;
     this.audit = environment.audit;
     this.snapshots = environment.snapshots;
+    this.watches = environment.watches;
     this.limits = environment.limits;
     this.#due = this.startedMs + this.limits.callMs;
   }
