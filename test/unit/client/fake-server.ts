@@ -10,6 +10,7 @@ import {
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
+import { AgentStoreClient, type AgentStoreClientOptions } from "../../../client/index.js";
 import { AgentStoreService } from "../../../gen/agentstore/v1/agent_store.js";
 import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
 import { BadRequest, ErrorInfo, RetryInfo } from "../../../gen/google/rpc/error_details.js";
@@ -85,6 +86,21 @@ const definition: ServiceDefinition = Object.fromEntries(
     return [name, { ...method, responseSerialize }];
   }),
 );
+
+/** Starts a server and a client of it, which end when what is left in `closers` is called. */
+export async function startWithClient(
+  closers: (() => unknown)[],
+  answers: Answers,
+  options: AgentStoreClientOptions = {},
+): Promise<{ server: FakeServer; store: AgentStoreClient }> {
+  const server = await startFakeServer(answers);
+  const store = new AgentStoreClient({ url: server.url, ...options });
+  closers.push(
+    () => store.close(),
+    () => server.stop(),
+  );
+  return { server, store };
+}
 
 function unary(answer: (request: unknown, call: unknown) => unknown) {
   return (

@@ -22,10 +22,9 @@ import { SessionStats } from "../../../gen/agentstore/v1/sessions.js";
 import {
   type Answers,
   bare,
-  type FakeServer,
   failure,
   gate,
-  startFakeServer,
+  startWithClient,
   status,
   stored,
 } from "./fake-server.js";
@@ -35,18 +34,8 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function start(
-  answers: Answers,
-  options: AgentStoreClientOptions = {},
-): Promise<{ server: FakeServer; store: AgentStoreClient }> {
-  const server = await startFakeServer(answers);
-  const store = new AgentStoreClient({ url: server.url, ...options });
-  closers.push(
-    () => store.close(),
-    () => server.stop(),
-  );
-  return { server, store };
-}
+const start = (answers: Answers, options?: AgentStoreClientOptions) =>
+  startWithClient(closers, answers, options);
 
 /** An addMessage that fails with what `failures` holds, one after the other, and then succeeds. */
 function failing(failures: (ServiceError | (() => ServiceError))[]): {

@@ -1,8 +1,8 @@
 // Tests that a stream comes out whole, whatever breaks it on the way.
 import fc from "fast-check";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import type { AgentStoreClient } from "../../../client/index.js";
 import {
-  AgentStoreClient,
   type AgentStoreClientOptions,
   CancelledError,
   DeadlineExceededError,
@@ -17,7 +17,7 @@ import {
   type FakeServer,
   failure,
   gate,
-  startFakeServer,
+  startWithClient,
   status,
   stored,
 } from "./fake-server.js";
@@ -27,18 +27,8 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function start(
-  answers: Answers,
-  options: AgentStoreClientOptions = {},
-): Promise<{ server: FakeServer; store: AgentStoreClient }> {
-  const server = await startFakeServer(answers);
-  const store = new AgentStoreClient({ url: server.url, ...options });
-  closers.push(
-    () => store.close(),
-    () => server.stop(),
-  );
-  return { server, store };
-}
+const start = (answers: Answers, options?: AgentStoreClientOptions) =>
+  startWithClient(closers, answers, options);
 
 const page = (...seqs: bigint[]) => ({
   messages: seqs.map((seq) => stored(seq)),

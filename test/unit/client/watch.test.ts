@@ -2,8 +2,8 @@
 import { once } from "node:events";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import type { AgentStoreClient } from "../../../client/index.js";
 import {
-  AgentStoreClient,
   type AgentStoreClientOptions,
   AgentStoreError,
   CancelledError,
@@ -29,7 +29,7 @@ import {
   type FakeServer,
   failure,
   gate,
-  startFakeServer,
+  startWithClient,
   status,
   stored,
 } from "./fake-server.js";
@@ -44,18 +44,8 @@ afterEach(async () => {
   for (const close of closers.splice(0)) await close();
 });
 
-async function start(
-  answers: Answers,
-  options: AgentStoreClientOptions = {},
-): Promise<{ server: FakeServer; store: AgentStoreClient }> {
-  const server = await startFakeServer(answers);
-  const store = new AgentStoreClient({ url: server.url, ...options });
-  closers.push(
-    () => store.close(),
-    () => server.stop(),
-  );
-  return { server, store };
-}
+const start = (answers: Answers, options?: AgentStoreClientOptions) =>
+  startWithClient(closers, answers, options);
 
 const down = failure(status.UNAVAILABLE, "SHUTTING_DOWN");
 const forever = new Promise<never>(() => {});
