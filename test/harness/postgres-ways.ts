@@ -35,7 +35,11 @@ export function overTls(databaseUrl: string): Promise<Way> {
   const cert = tlsFile("cert.pem");
   return open(databaseUrl, "no-verify", (near, far) => {
     near.once("data", (asked: Buffer) => {
-      if (!asked.equals(SSL_REQUEST)) throw new Error("TLS is not asked for");
+      // A request to cancel comes as it is.
+      if (!asked.equals(SSL_REQUEST)) {
+        far.end(asked);
+        return;
+      }
       near.write("S");
       const secured = new TLSSocket(near, { isServer: true, key, cert });
       secured.on("error", () => {});
