@@ -167,11 +167,7 @@ export class SessionsWatch {
       });
       for (let from = 0; from < chosen.length; from += limits.watchTellSessions) {
         const batch = chosen.slice(from, from + limits.watchTellSessions);
-        const first = reads.events(
-          shared.db,
-          batch.map((one) => ({ ...wantedOf(one), tenant: principal.tenant })),
-          shared.signal,
-        );
+        const first = reads.events(shared.db, principal.tenant, batch, shared.signal);
         for (const [index, one] of batch.entries()) {
           const progressAt = (revision: bigint): Progress => ({
             position,
@@ -253,11 +249,6 @@ export class SessionsWatch {
 const RETRY_MS = 20;
 // More than the changes of any stretch that was begun.
 const EVERYTHING = 1_000_000;
-
-function wantedOf({ id, first, last, firstSeq }: ToldSession) {
-  const after = { revision: first - 1n, seq: (firstSeq ?? 1n) - 1n };
-  return { conversationId: id, after, upTo: last };
-}
 
 function isChosen(session: LabelsRow, { modelId, ownerId, tags }: WatchSessionsRequest): boolean {
   return (

@@ -1,8 +1,9 @@
 // What several watches read because of one page of changes: once, for whoever asks first.
 import type { Database } from "../db/database.js";
-import { type EventsPage, readEvents, type Wanted } from "./events.js";
+import { type EventsPage, findPlace, readEvents, type Wanted } from "./events.js";
 import type { LabelsRow } from "./sql.js";
 import * as sql from "./sql.js";
+import type { ToldSession } from "./told-sessions.js";
 
 /** The reads of one page. Others may wait for the same, so the signal is nobody's call's. */
 export class SharedReads {
@@ -31,19 +32,37 @@ export class SharedReads {
     this.#events.clear();
   }
 
-  /** The first page of events of each of some sessions. Ranges are those of the page of changes. */
-  events(db: Database, wanted: Wanted[], signal: AbortSignal): Promise<EventsPage | undefined>[] {
-    const unknown = wanted.filter(({ conversationId }) => !this.#events.has(conversationId));
+  /** The first page of events of each of some sessions of a tenant. */
+  events(
+    db: Database,
+    tenant: string,
+    sessions: ToldSession[],
+    signal: AbortSignal,
+  ): Promise<EventsPage | undefined>[] {
+    const unknown = sessions.filter(({ id }) => !this.#events.has(id));
     if (unknown.length > 0) {
-      const read = readEvents(db, unknown, signal);
-      for (const { conversationId } of unknown) {
-        const page = read.then((pages) => pages.get(conversationId));
-        this.#events.set(conversationId, page);
-        page.catch(() => this.#events.delete(conversationId));
+      const wanted = Promise.all(unknown.map((one) => wantedOf(db, tenant, one, signal)));
+      const read = wanted.then((all) => readEvents(db, all, signal));
+      for (const { id } of unknown) {
+        const page = read.then((pages) => pages.get(id));
+        this.#events.set(id, page);
+        page.catch(() => this.#events.delete(id));
       }
     }
-    return wanted.map(
-      ({ conversationId }) => this.#events.get(conversationId) ?? Promise.resolve(undefined),
-    );
+    return sessions.map(({ id }) => this.#events.get(id) ?? Promise.resolve(undefined));
   }
+}
+
+// Where the first versions begin that the changes have added. One change alone has either appended all
+// of its messages or none; of several, the first message may be one that was edited.
+async function wantedOf(
+  db: Database,
+  tenant: string,
+  { id, first, last, changes, firstSeq }: ToldSession,
+  signal: AbortSignal,
+): Promise<Wanted> {
+  const revision = first - 1n;
+  const found = changes > 1 ? await findPlace(db, id, tenant, revision, signal) : undefined;
+  const seq = found?.place.seq ?? (firstSeq ?? 1n) - 1n;
+  return { conversationId: id, tenant, after: { revision, seq }, upTo: last };
 }

@@ -7,6 +7,8 @@ export interface ToldSession {
   /** The revisions that the changes gave it; none where it was only removed. */
   first: bigint;
   last: bigint;
+  /** In how many changes. */
+  changes: number;
   /** The first message that was changed; absent when none was. */
   firstSeq: bigint | undefined;
   /** The revision that its removal took. */
@@ -21,8 +23,9 @@ export function sessionsOf(changes: ChangeRow[], tenant: string): ToldSession[] 
     const { conversation_id: id, first_revision: first, last_revision: last, removed } = change;
     const firstSeq = change.first_seq ?? undefined;
     const known = sessions.get(id);
-    const told = known ?? { id, first, last, firstSeq, removedAt: undefined };
+    const told = known ?? { id, first, last, changes: 0, firstSeq, removedAt: undefined };
     sessions.set(id, told);
+    told.changes++;
     if (removed) {
       told.removedAt = last;
       continue;

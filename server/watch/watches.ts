@@ -1,4 +1,5 @@
 // All watches of one process: takes the changes from the feed and hands them to those concerned.
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import type { ChangeFeed } from "../changes/feed.js";
@@ -86,6 +87,8 @@ export class Following {
     onEnd: () => void,
   ) {
     this.#onEnd = onEnd;
+    // One for each query that is under way.
+    setMaxListeners(0, this.#ended.signal);
   }
 
   /** @param position where the feed begins */

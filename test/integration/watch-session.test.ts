@@ -274,6 +274,33 @@ test("watches that are gone leave nothing behind", async () => {
   expect(timers()).toBeLessThanOrEqual(timersBefore);
 });
 
+test("who reads slowly falls behind, holds up nobody, and misses nothing", async () => {
+  const id = await newSession();
+  const slow = watch(id);
+  const quick = watch(id);
+  await Promise.all([slow, quick].map((watcher) => watcher.untilKind("caughtUp")));
+  slow.stream.pause();
+  // More than the client and the server keep together.
+  const count = 50;
+  for (let n = 0; n < count; n++) {
+    await stubs.call("addMessage", {
+      conversationId: id,
+      message: newMessage({ content: `${n}`.padEnd(1_000_000, "x") }),
+    });
+  }
+  await quick.until("all", (told) => told.length === count);
+  expect(quick.kinds).not.toContain("fellBehind");
+  expect(slow.told.length).toBeLessThan(count);
+  slow.stream.resume();
+  await slow.until("all", (told) => told.length === count);
+  await slow.untilKind("caughtUp", 2);
+  expect(slow.kinds.filter((kind) => kind === "fellBehind")).toHaveLength(1);
+  for (const watcher of [slow, quick]) {
+    await assertTold(server.databaseUrl, id, watcher.told, 1n);
+    watcher.cancel();
+  }
+});
+
 test("messages keep what they hold", async () => {
   const id = await newSession();
   const watcher = watch(id);

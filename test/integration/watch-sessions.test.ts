@@ -166,8 +166,54 @@ test("cut off anywhere and resumed, under writes, all is told once", async () =>
   const watcher = watch({ afterPosition: position });
   await untilNow(watcher);
   told.push(...watcher.told);
-  for (const id of await allSessions()) await assertTold(database.url, id, told);
+  const made = await allSessions();
+  for (const id of [...ids.slice(0, 30), ids[120]!, ...made.slice(-20)]) {
+    await assertTold(database.url, id, told);
+  }
+  expect(new Set(idsOf(told))).toEqual(new Set(made));
   watcher.cancel();
+});
+
+test("an edit of an early message does not hide appends at the end that come with it", async () => {
+  const id = await newSession();
+  for (let n = 0; n < 3; n++) await append(id, 100);
+  const watcher = watch();
+  await watcher.untilKind("caughtUp");
+  const { position } = watcher;
+  await edit(id, 1n);
+  await append(id, 2);
+  await edit(id, 2n);
+  await append(id, 150);
+  const end = await untilNow(watcher);
+  const resumed = watch({ afterPosition: position });
+  await resumed.until("the end", (told) => idsOf(told).includes(end));
+  for (const one of [watcher, resumed]) {
+    await assertTold(database.url, id, one.told, 301n);
+    one.cancel();
+  }
+});
+
+test("who reads slowly falls behind, and misses nothing", async () => {
+  const id = await newSession();
+  const slow = watch();
+  const quick = watch();
+  await Promise.all([slow, quick].map((watcher) => watcher.untilKind("caughtUp")));
+  slow.stream.pause();
+  const count = 300;
+  for (let n = 0; n < count; n++) {
+    await stubs.call("addMessage", {
+      conversationId: id,
+      message: newMessage({ content: `${n}`.padEnd(10_000, "x") }),
+    });
+  }
+  await quick.until("all", (told) => told.length === count);
+  slow.stream.resume();
+  await slow.until("all", (told) => told.length === count);
+  expect(slow.kinds).toContain("fellBehind");
+  for (const watcher of [slow, quick]) {
+    await assertTold(database.url, id, watcher.told, 1n);
+    watcher.cancel();
+  }
 });
 
 test("tells sessions by the labels that they have then", async () => {
