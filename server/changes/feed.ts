@@ -83,7 +83,7 @@ export class ChangeFeed {
     const { db, logger } = this;
     const running = new Running(db, logger, this.listens ? this.#id : undefined, (page) => {
       if (running !== this.#running) return;
-      for (const subscriber of [...this.#subscribers]) {
+      for (const subscriber of this.#subscribers) {
         if (page) subscriber.onChanges(page);
         else subscriber.onLost();
       }

@@ -37,6 +37,6 @@ export class Waiters {
   }
 
   wake(): void {
-    for (const onWake of [...this.#waiting]) onWake();
+    for (const onWake of this.#waiting) onWake();
   }
 }

@@ -10,6 +10,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { AuditSealer } from "../../server/audit/sealer.js";
 import { withoutAuthentication } from "../../server/auth/tokens.js";
+import { ChangeFeed } from "../../server/changes/feed.js";
 import { limits } from "../../server/config.js";
 import { Database } from "../../server/db/database.js";
 import { HttpServer } from "../../server/http/http-server.js";
@@ -21,6 +22,7 @@ import { CallsInFlight } from "../../server/rpc/calls-in-flight.js";
 import type { AdminRpcs, Rpcs } from "../../server/rpc/method.js";
 import { allMethods } from "../../server/rpc/methods.js";
 import { PolicySnapshots } from "../../server/snapshots/policy-snapshots.js";
+import { Watches } from "../../server/watch/watches.js";
 import { Socket, streamOver } from "../e2e/web-socket.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { holdLock, until, untilBlocked, untilQuiet } from "../harness/postgres-watch.js";
@@ -255,6 +257,7 @@ describe("limits", () => {
       appends: new AppendQueue(db),
       audit: new AuditSealer(db, logger),
       snapshots: new PolicySnapshots(db, logger),
+      watches: new Watches(db, new ChangeFeed(db, logger, true), logger),
       limits: { ...limits, ...(changed as object), messageBytes: 1_000 },
     };
     const server = new HttpServer(
