@@ -79,6 +79,28 @@ export const limits = {
   etagCharacters: 128,
   requestIdCharacters: 128,
   queryCharacters: 10_000,
+  /** Numbers of a vector: what pgvector can index. */
+  embeddingDimensions: 4_000,
+  /** How much of a message is embedded: what models read of it at the most. */
+  embeddingCharacters: 6_000,
+  /** Messages that one request to an embeddings endpoint holds, and characters. */
+  embeddingBatch: 64,
+  embeddingBatchCharacters: 100_000,
+  /** How long a request to an embeddings endpoint may take, with its answer. */
+  embeddingRequestMs: 30_000,
+  embeddingAnswerBytes: 16 * 1024 * 1024,
+  /** How long messages belong to the worker that has taken them up. */
+  embeddingClaimMs: 300_000,
+  /** How often a message may fail by itself before it is given up. */
+  embeddingFailures: 6,
+  /** How long an embeddings endpoint that does not answer is left alone, at the most. */
+  embeddingPauseMostMs: 600_000,
+  /** How often the change log is looked through for messages to embed. */
+  embeddingFeedMs: 1_000,
+  /** Changes that are taken from the log at a time, and messages from before a model. */
+  embeddingFeedBatch: 1_000,
+  /** Messages that may wait before those from before a model are added to them. */
+  embeddingBackfillWaiting: 10_000n,
   firstMessageCharacters: 200,
   /** How long a lease may last. */
   leaseMsDefault: 30_000n,

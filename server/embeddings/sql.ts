@@ -1,0 +1,257 @@
+// The statements on embeddings and the queue of messages that wait for theirs.
+//
+// Rows of the queue are locked in the order of their key, or passed over where another transaction
+// has them, and rows of messages are passed over, too: nothing here waits in a circle.
+import { statement } from "../db/database.js";
+
+/** A model that the servers embed with. */
+export interface ModelRow {
+  dimensions: number | null;
+  complete: boolean;
+  error: string | null;
+}
+
+export const getModel = statement<ModelRow>(
+  "get_embedding_model",
+  `SELECT dimensions, complete, error FROM embedding_models WHERE model = $1`,
+);
+
+/** Makes the row of a model whose vectors are asked to have $2 numbers; NULL for any. */
+export const insertModel = statement<never>(
+  "insert_embedding_model",
+  `INSERT INTO embedding_models (model, dimensions) VALUES ($1, $2) ON CONFLICT DO NOTHING`,
+);
+
+/** Begins with all messages again. $2 how many numbers its vectors have; NULL for what is known. */
+export const startOver = statement<never>(
+  "start_embeddings_over",
+  `UPDATE embedding_models
+      SET dimensions = coalesce($2, dimensions), after_conversation_id = 0, after_seq = 0,
+          complete = false
+    WHERE model = $1`,
+);
+
+/** Learns how many numbers a model's vectors have, from the first one. */
+export const learnDimensions = statement<{ dimensions: number }>(
+  "learn_embedding_dimensions",
+  `UPDATE embedding_models SET dimensions = coalesce(dimensions, $2) WHERE model = $1
+   RETURNING dimensions`,
+);
+
+export const noteError = statement<never>(
+  "note_embedding_error",
+  `UPDATE embedding_models SET error = $2 WHERE model = $1 AND error IS DISTINCT FROM $2`,
+);
+
+// A message that says something and has no vector of the model yet.
+const LACKS = (model: string) => `m.deleted_at IS NULL AND m.content ~ '\\S'
+  AND NOT EXISTS (
+    SELECT FROM message_embeddings AS e JOIN embedding_models AS k USING (model)
+     WHERE e.conversation_id = m.conversation_id AND e.seq = m.seq AND e.model = ${model}
+       AND e.dimensions = coalesce(k.dimensions, e.dimensions))`;
+
+// $1 sessions, $2 their tenants, $3 and $4 the ranges that have changed, $5 now, $6 the model. What is
+// queued and not taken up in vain yet can stay as it is.
+export const queueRanges = statement<never>(
+  "queue_embeddings_of_ranges",
+  `WITH changed AS (
+     SELECT DISTINCT m.conversation_id, m.seq, d.tenant_id
+       FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[])
+              AS d (conversation_id, tenant_id, first_seq, last_seq)
+       JOIN conversation_messages AS m
+         ON m.conversation_id = d.conversation_id AND m.seq BETWEEN d.first_seq AND d.last_seq
+      WHERE ${LACKS("$6")}
+   ), queued AS (
+     INSERT INTO embedding_queue (conversation_id, seq, tenant_id, queued_at, due_at)
+     SELECT conversation_id, seq, tenant_id, $5::timestamptz, $5 FROM changed
+      ORDER BY conversation_id, seq
+     ON CONFLICT DO NOTHING
+   )
+   UPDATE embedding_queue AS q
+      SET due_at = $5, failures = 0, error = NULL, failed_at = NULL
+     FROM (
+       SELECT conversation_id, seq
+         FROM embedding_queue JOIN changed USING (conversation_id, seq)
+        WHERE failures > 0
+        ORDER BY conversation_id, seq
+          FOR UPDATE OF embedding_queue SKIP LOCKED
+     ) AS again
+    WHERE q.conversation_id = again.conversation_id AND q.seq = again.seq`,
+);
+
+/** Takes the turn of looking through the messages that were there before the model. */
+export const lockBackfill = statement<{ after_conversation_id: bigint; after_seq: bigint }>(
+  "lock_embedding_backfill",
+  `SELECT after_conversation_id, after_seq FROM embedding_models
+    WHERE model = $1 AND NOT complete
+      FOR UPDATE SKIP LOCKED`,
+);
+
+export const countWaiting = statement<{ waiting: bigint }>(
+  "count_waiting_embeddings",
+  `SELECT count(*) AS waiting
+     FROM (SELECT FROM embedding_queue WHERE failed_at IS NULL LIMIT $1) AS some`,
+);
+
+/** The next $3 messages behind a key, and where they end. */
+export const nextStretch = statement<{ conversation_id: bigint; seq: bigint; found: bigint }>(
+  "next_stretch_to_embed",
+  `SELECT conversation_id, seq, found
+     FROM (
+       SELECT conversation_id, seq, count(*) OVER () AS found
+         FROM (
+           SELECT conversation_id, seq FROM conversation_messages
+            WHERE (conversation_id, seq) > ($1, $2)
+            ORDER BY conversation_id, seq
+            LIMIT $3
+         ) AS stretch
+     ) AS counted
+    ORDER BY conversation_id DESC, seq DESC
+    LIMIT 1`,
+);
+
+/** Queues what lacks a vector behind ($1, $2), up to ($3, $4). $5 now, $6 the model. */
+export const queueStretch = statement<never>(
+  "queue_embeddings_of_stretch",
+  `INSERT INTO embedding_queue (conversation_id, seq, tenant_id, queued_at, due_at)
+   SELECT m.conversation_id, m.seq, c.tenant_id, $5::timestamptz, $5
+     FROM conversation_messages AS m JOIN conversations AS c ON c.id = m.conversation_id
+    WHERE (m.conversation_id, m.seq) > ($1, $2) AND (m.conversation_id, m.seq) <= ($3, $4)
+      AND ${LACKS("$6")}
+    ORDER BY 1, 2
+   ON CONFLICT DO NOTHING`,
+);
+
+export const moveBackfill = statement<never>(
+  "move_embedding_backfill",
+  `UPDATE embedding_models SET after_conversation_id = $2, after_seq = $3, complete = $4
+    WHERE model = $1`,
+);
+
+/** A message that a worker has taken up. */
+export interface ClaimRow {
+  conversation_id: bigint;
+  seq: bigint;
+  tenant_id: string;
+  failures: number;
+}
+
+/** Takes up to $1 messages that are due at $2, and puts them off until $3 for everyone else. */
+export const claim = statement<ClaimRow>(
+  "claim_embeddings",
+  `UPDATE embedding_queue AS q
+      SET due_at = $3
+     FROM (
+       SELECT conversation_id, seq FROM embedding_queue
+        WHERE failed_at IS NULL AND due_at <= $2
+        ORDER BY due_at
+        LIMIT $1
+          FOR UPDATE SKIP LOCKED
+     ) AS due
+    WHERE q.conversation_id = due.conversation_id AND q.seq = due.seq
+   RETURNING q.conversation_id, q.seq, q.tenant_id, q.failures`,
+);
+
+/** What a claimed message says; no row for one that needs no vector any more. */
+export interface TextRow {
+  conversation_id: bigint;
+  seq: bigint;
+  revision: bigint;
+  text: string;
+}
+
+/** $1 and $2 keys, $3 the model, $4 how many characters of each. */
+export const readTexts = statement<TextRow>(
+  "read_texts_to_embed",
+  `SELECT m.conversation_id, m.seq, m.revision, left(m.content, $4) AS text
+     FROM unnest($1::bigint[], $2::bigint[]) AS d (conversation_id, seq)
+     JOIN conversation_messages AS m USING (conversation_id, seq)
+    WHERE ${LACKS("$3")}`,
+);
+
+/** Of the messages $2 of the session $1, those that nobody is changing, until the transaction ends. */
+export const holdMessages = statement<{ seq: bigint; revision: bigint }>(
+  "hold_messages_to_embed",
+  `SELECT seq, revision FROM conversation_messages
+    WHERE conversation_id = $1 AND seq = ANY ($2::bigint[]) AND deleted_at IS NULL
+    ORDER BY seq
+      FOR SHARE SKIP LOCKED`,
+);
+
+/** $1 session, $2 seq, $3 model, $4 tenant, $5 the vector. */
+export const putEmbedding = statement<never>(
+  "put_embedding",
+  `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
+   VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5)
+   ON CONFLICT (conversation_id, seq, model) DO UPDATE
+      SET dimensions = excluded.dimensions, embedding = excluded.embedding`,
+);
+
+const KEYS = `unnest($1::bigint[], $2::bigint[]) AS d (conversation_id, seq)`;
+
+/** Takes messages off the queue. */
+export const dequeue = statement<never>(
+  "dequeue_embeddings",
+  `DELETE FROM embedding_queue
+    WHERE (conversation_id, seq) IN (
+      SELECT conversation_id, seq FROM embedding_queue JOIN ${KEYS} USING (conversation_id, seq)
+         FOR UPDATE OF embedding_queue SKIP LOCKED)`,
+);
+
+/** Gives claimed messages back, to be taken up at $3. */
+export const putOff = statement<never>(
+  "put_embeddings_off",
+  `UPDATE embedding_queue AS q SET due_at = $3 FROM ${KEYS}
+    WHERE q.conversation_id = d.conversation_id AND q.seq = d.seq`,
+);
+
+/** Counts a failure of claimed messages. $3 when to try again, $4 why, $5 since when never again. */
+export const countFailure = statement<never>(
+  "count_embedding_failure",
+  `UPDATE embedding_queue AS q
+      SET failures = failures + 1, due_at = $3, error = $4, failed_at = $5
+     FROM ${KEYS}
+    WHERE q.conversation_id = d.conversation_id AND q.seq = d.seq`,
+);
+
+/** What changed a message's content, since the session's revision $4, removes its vectors. */
+export const forgetChanged = statement<never>(
+  "forget_embeddings_of_changed",
+  `DELETE FROM message_embeddings AS e
+    USING conversation_messages AS m
+    WHERE e.conversation_id = $1 AND e.seq BETWEEN $2 AND $3
+      AND m.conversation_id = $1 AND m.seq = e.seq AND m.revision > $4
+      AND (m.deleted_at IS NOT NULL OR NOT EXISTS (
+        SELECT FROM message_versions AS v
+         WHERE v.conversation_id = $1 AND v.seq = m.seq AND v.version = m.version - 1
+           AND v.content = m.content AND v.deleted_at IS NULL))`,
+);
+
+export const forgetAll = statement<never>(
+  "forget_embeddings",
+  `DELETE FROM message_embeddings WHERE conversation_id = $1`,
+);
+
+export const dequeueAll = statement<never>(
+  "dequeue_embeddings_of_session",
+  `DELETE FROM embedding_queue
+    WHERE (conversation_id, seq) IN (
+      SELECT conversation_id, seq FROM embedding_queue WHERE conversation_id = $1
+       ORDER BY seq FOR UPDATE)`,
+);
+
+/** A fork's messages mean what those mean that it has taken over as they are now. See copy_messages. */
+export const copyToFork = statement<never>(
+  "copy_embeddings",
+  `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
+   SELECT $4::bigint, e.seq, e.model, e.tenant_id, e.dimensions, e.embedding
+     FROM message_embeddings AS e
+     JOIN conversation_messages AS m ON m.conversation_id = e.conversation_id AND m.seq = e.seq
+    WHERE e.conversation_id = $1 AND m.conversation_id = $1 AND e.seq <= $2 AND m.revision <= $3`,
+);
+
+export const insertNew = statement<never>(
+  "insert_given_embedding",
+  `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
+   VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5)`,
+);
