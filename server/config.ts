@@ -79,6 +79,8 @@ export const limits = {
   etagCharacters: 128,
   requestIdCharacters: 128,
   queryCharacters: 10_000,
+  /** Messages that a search returns with each result, before it and behind it. */
+  searchContextMessages: 10,
   /** Numbers of a vector: what pgvector can index. */
   embeddingDimensions: 4_000,
   /** How much of a message is embedded: what models read of it at the most. */

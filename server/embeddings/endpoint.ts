@@ -70,10 +70,15 @@ export class EmbeddingsEndpoint {
    * Embeds texts.
    *
    * @param texts 1 to limits.embeddingBatch, none of them empty
-   * @returns a vector for each, all of one length
+   * @param dimensions how many numbers each vector must have; null for any, but all the same
+   * @returns a vector for each text
    * @throws EndpointError, and the signal's reason
    */
-  async embed(texts: string[], signal: AbortSignal): Promise<Float32Array[]> {
+  async embed(
+    texts: string[],
+    dimensions: number | null,
+    signal: AbortSignal,
+  ): Promise<Float32Array[]> {
     const impatience = AbortSignal.timeout(this.requestMs);
     try {
       // The client's own timeout ends when the headers have come; a body may take for ever.
@@ -86,7 +91,7 @@ export class EmbeddingsEndpoint {
         },
         { signal: AbortSignal.any([signal, impatience]) },
       );
-      return readAnswer(answer, texts.length, this.dimensions);
+      return readAnswer(answer, texts.length, dimensions ?? this.dimensions);
     } catch (error) {
       if (signal.aborted) throw signal.reason;
       if (impatience.aborted) throw tooSlow(this.requestMs);

@@ -16,6 +16,11 @@ export const getModel = statement<ModelRow>(
   `SELECT dimensions, complete, error FROM embedding_models WHERE model = $1`,
 );
 
+export const findReader = statement<{ name: string }>(
+  "find_embeddings_reader",
+  `SELECT name FROM change_readers WHERE name = $1`,
+);
+
 /** Makes the row of a model whose vectors are asked to have $2 numbers; NULL for any. */
 export const insertModel = statement<never>(
   "insert_embedding_model",
@@ -254,4 +259,32 @@ export const insertNew = statement<never>(
   "insert_given_embedding",
   `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
    VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5)`,
+);
+
+/** pgvector where it can be had, from the release on that goes on searching behind a filter. */
+export const findPgvector = statement<{ installed: boolean }>(
+  "find_pgvector",
+  `SELECT installed_version IS NOT NULL AS installed
+     FROM pg_available_extensions
+    WHERE name = 'vector'
+      AND string_to_array(coalesce(installed_version, default_version), '.')::int[] >= '{0,8}'`,
+);
+
+export const installPgvector = statement<never>(
+  "install_pgvector",
+  `CREATE EXTENSION IF NOT EXISTS vector`,
+);
+
+export const findIndex = statement<{ valid: boolean }>(
+  "find_index_of_embeddings",
+  `SELECT indisvalid AS valid FROM pg_index WHERE indexrelid = to_regclass($1)`,
+);
+
+/** The statement that makes the index $1 of the vectors with $2 numbers that the model $3 made. */
+export const describeIndex = statement<{ text: string }>(
+  "describe_index_of_embeddings",
+  `SELECT format(
+     'CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON message_embeddings
+       USING hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops) WHERE model = %L AND dimensions = %s',
+     $1::text, $2::integer, $3::text, $2) AS text`,
 );

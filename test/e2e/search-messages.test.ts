@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { describe, expect, test } from "vitest";
 import { Role } from "../../gen/agentstore/v1/messages.js";
+import { SearchMode, SearchOrder } from "../../gen/agentstore/v1/search.js";
 import { uniqueModel, userMessage, useStore } from "./store.js";
 
 const store = useStore();
@@ -154,6 +155,10 @@ test.each([
   [{ query: "x", limit: -1 }, ["limit"]],
   [{ query: "x", limit: 1_001 }, ["limit"]],
   [{ query: "", limit: -1 }, ["query", "limit"]],
+  [{ query: "x", mode: SearchMode.SEMANTIC }, ["mode"]],
+  [{ query: "x", mode: SearchMode.HYBRID }, ["mode"]],
+  [{ query: "x", mode: 9 as SearchMode }, ["mode"]],
+  [{ query: "x", order: SearchOrder.BEST_FIRST }, ["order"]],
 ])("%# refuses %o", async (request, fields) => {
   await store.refuses("searchMessages", request, { reason: "INVALID_FIELD", fields });
 });

@@ -6,35 +6,465 @@
 
 /* eslint-disable */
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
-import { AgentMessage } from "./messages.js";
+import { AgentMessage, Role, roleFromJSON, roleToJSON } from "./messages.js";
+import { TimeRange } from "./sessions.js";
 
-/** Asks for the messages that contain a text. */
+/** How a query is understood. */
+export const SearchMode = {
+  /** UNSPECIFIED - Means SUBSTRING. */
+  UNSPECIFIED: 0,
+  /**
+   * SUBSTRING - The query is a text, and found are the messages whose content contains it,
+   * upper and lower case alike. `%`, `_` and `\` mean themselves. A message is
+   * found from the moment its append was answered.
+   */
+  SUBSTRING: 1,
+  /**
+   * FULL_TEXT - The query consists of words, and found are the messages that have them, in
+   * any of their forms: `run` finds "running". A message has to have all of
+   * them, in BEST_FIRST order most of them where few have all. `"two words"`
+   * have to stand side by side, `-word` must not be there, `this or that` asks
+   * for one of both. Words that say nothing by themselves, such as "the", are
+   * left out. Chinese, Japanese and Korean need no spaces between words. A
+   * message is found from the moment its append was answered, unless the server
+   * is behind with its index (unindexed_messages).
+   */
+  FULL_TEXT: 2,
+  /** SEMANTIC - Found are the messages that mean something alike, by their embeddings. */
+  SEMANTIC: 3,
+  /** HYBRID - FULL_TEXT and SEMANTIC together. */
+  HYBRID: 4,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type SearchMode = typeof SearchMode[keyof typeof SearchMode];
+
+export namespace SearchMode {
+  export type UNSPECIFIED = typeof SearchMode.UNSPECIFIED;
+  export type SUBSTRING = typeof SearchMode.SUBSTRING;
+  export type FULL_TEXT = typeof SearchMode.FULL_TEXT;
+  export type SEMANTIC = typeof SearchMode.SEMANTIC;
+  export type HYBRID = typeof SearchMode.HYBRID;
+  export type UNRECOGNIZED = typeof SearchMode.UNRECOGNIZED;
+}
+
+export function searchModeFromJSON(object: any): SearchMode {
+  switch (object) {
+    case 0:
+    case "SEARCH_MODE_UNSPECIFIED":
+      return SearchMode.UNSPECIFIED;
+    case 1:
+    case "SEARCH_MODE_SUBSTRING":
+      return SearchMode.SUBSTRING;
+    case 2:
+    case "SEARCH_MODE_FULL_TEXT":
+      return SearchMode.FULL_TEXT;
+    case 3:
+    case "SEARCH_MODE_SEMANTIC":
+      return SearchMode.SEMANTIC;
+    case 4:
+    case "SEARCH_MODE_HYBRID":
+      return SearchMode.HYBRID;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return SearchMode.UNRECOGNIZED;
+  }
+}
+
+export function searchModeToJSON(object: SearchMode): string {
+  switch (object) {
+    case SearchMode.UNSPECIFIED:
+      return "SEARCH_MODE_UNSPECIFIED";
+    case SearchMode.SUBSTRING:
+      return "SEARCH_MODE_SUBSTRING";
+    case SearchMode.FULL_TEXT:
+      return "SEARCH_MODE_FULL_TEXT";
+    case SearchMode.SEMANTIC:
+      return "SEARCH_MODE_SEMANTIC";
+    case SearchMode.HYBRID:
+      return "SEARCH_MODE_HYBRID";
+    case SearchMode.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** In which order results come. */
+export const SearchOrder = {
+  /** UNSPECIFIED - Means NEWEST_FIRST for SUBSTRING, BEST_FIRST for all else. */
+  UNSPECIFIED: 0,
+  /**
+   * NEWEST_FIRST - By timestamp_ms, the newest first; those without one last. For SUBSTRING and
+   * FULL_TEXT.
+   */
+  NEWEST_FIRST: 1,
+  /** BEST_FIRST - By score, the best first. For all modes but SUBSTRING. */
+  BEST_FIRST: 2,
+  UNRECOGNIZED: -1,
+} as const;
+
+export type SearchOrder = typeof SearchOrder[keyof typeof SearchOrder];
+
+export namespace SearchOrder {
+  export type UNSPECIFIED = typeof SearchOrder.UNSPECIFIED;
+  export type NEWEST_FIRST = typeof SearchOrder.NEWEST_FIRST;
+  export type BEST_FIRST = typeof SearchOrder.BEST_FIRST;
+  export type UNRECOGNIZED = typeof SearchOrder.UNRECOGNIZED;
+}
+
+export function searchOrderFromJSON(object: any): SearchOrder {
+  switch (object) {
+    case 0:
+    case "SEARCH_ORDER_UNSPECIFIED":
+      return SearchOrder.UNSPECIFIED;
+    case 1:
+    case "SEARCH_ORDER_NEWEST_FIRST":
+      return SearchOrder.NEWEST_FIRST;
+    case 2:
+    case "SEARCH_ORDER_BEST_FIRST":
+      return SearchOrder.BEST_FIRST;
+    case -1:
+    case "UNRECOGNIZED":
+    default:
+      return SearchOrder.UNRECOGNIZED;
+  }
+}
+
+export function searchOrderToJSON(object: SearchOrder): string {
+  switch (object) {
+    case SearchOrder.UNSPECIFIED:
+      return "SEARCH_ORDER_UNSPECIFIED";
+    case SearchOrder.NEWEST_FIRST:
+      return "SEARCH_ORDER_NEWEST_FIRST";
+    case SearchOrder.BEST_FIRST:
+      return "SEARCH_ORDER_BEST_FIRST";
+    case SearchOrder.UNRECOGNIZED:
+    default:
+      return "UNRECOGNIZED";
+  }
+}
+
+/** Chooses messages. What is given must all hold. */
+export interface SearchFilter {
+  /** The session that they belong to. 0: any. */
+  conversationId: bigint;
+  /** The owner of their session, 256 characters at the most. Empty: any. */
+  ownerId: string;
+  /** Their role, one of these, 4 at the most. Empty: any. */
+  roles: Role[];
+  /**
+   * Tags that their session has, all of them: 16 at the most, each 1 to 128
+   * characters.
+   */
+  allTags: string[];
+  /**
+   * When they were said, by timestamp_ms. Absent: any time. Messages without a
+   * timestamp_ms lie in no range.
+   */
+  timestamp?: TimeRange | undefined;
+}
+
+/** Asks for the messages that match a query. */
 export interface SearchMessagesRequest {
   /** The model whose sessions to search. Empty: those of all models. */
   modelId: string;
   /**
-   * The text to find, 1 to 10,000 characters, none of them U+0000. It is taken
-   * literally: `%`, `_` and `\` mean themselves. Case is ignored.
+   * What to find, 1 to 10,000 characters, none of them U+0000; what it means is
+   * the mode's. May be empty for SEMANTIC with a query_embedding.
    */
   query: string;
-  /** How many messages to return at the most: 1 to 1,000; 0 means 20. */
+  /** How many messages a page has at the most: 1 to 1,000; 0 means 20. */
   limit: number;
+  /**
+   * How the query is understood. A mode that the server does not have is refused
+   * as INVALID_FIELD.
+   */
+  mode: SearchMode;
+  /** Which messages to search. Absent: all. */
+  filter?:
+    | SearchFilter
+    | undefined;
+  /** In which order they come. */
+  order: SearchOrder;
+  /**
+   * The next_page_token of the page before, with all other fields but limit,
+   * context_before and context_after unchanged. Empty: the first page. A token
+   * that was altered or belongs to another query is refused as
+   * INVALID_PAGE_TOKEN.
+   */
+  pageToken: string;
+  /**
+   * How many messages to return with each result that stand before it in its
+   * session: 0 to 10. Deleted ones are left out.
+   */
+  contextBefore: number;
+  /** The same for those behind it. */
+  contextAfter: number;
+  /**
+   * For FULL_TEXT and HYBRID: the language of the query's words, which says what
+   * their other forms are: a name that Postgres has for it, in lower case, for
+   * example `english` or `german`. Empty: whichever languages they may be of. What
+   * is not known is refused as INVALID_FIELD.
+   */
+  language: string;
+  /**
+   * For SEMANTIC and HYBRID: the query's embedding, where the caller has made it:
+   * 1 to 4,096 finite numbers. Empty: the server makes it.
+   */
+  queryEmbedding: number[];
+  /**
+   * The model that made query_embedding, 256 characters at the most. Required
+   * with one.
+   */
+  embeddingModel: string;
+}
+
+/** A stretch of a text. */
+export interface TextSpan {
+  /** Where it begins: the number of characters (Unicode code points) before it. */
+  offset: number;
+  /** How many characters it has, 1 or more. */
+  length: number;
+}
+
+/** The part of a message's content that shows best why it was found. */
+export interface SearchSnippet {
+  /** The part, as it stands in the content: 240 characters or few more. */
+  text: string;
+  /**
+   * Where it stands: the number of the content's characters (Unicode code points)
+   * before it.
+   */
+  offset: number;
+  /**
+   * What the query matches of it, from its beginning to its end. May be empty:
+   * SEMANTIC matches no words.
+   */
+  hits: TextSpan[];
 }
 
 /** A message that was found. */
 export interface SearchResult {
   /** The message. */
-  message?: AgentMessage | undefined;
+  message?:
+    | AgentMessage
+    | undefined;
+  /**
+   * How well it matches, greater is better, to be compared within one query
+   * alone. 0 for SUBSTRING.
+   */
+  score: number;
+  /** Where it matches. */
+  snippet?:
+    | SearchSnippet
+    | undefined;
+  /**
+   * The messages before it in its session, in order: as many as context_before
+   * asks for, fewer at the session's beginning and where messages are large: the
+   * context of a page ends at about 4 MiB.
+   */
+  before: AgentMessage[];
+  /** The messages behind it, likewise. */
+  after: AgentMessage[];
 }
 
 /** Answers SearchMessages. */
 export interface SearchMessagesResponse {
-  /** What was found, newest timestamp_ms first. Ends early, at about 1 MiB. */
+  /** The page, in the order asked for. Ends early, at about 1 MiB. */
   results: SearchResult[];
+  /** Asks for the page after this one; empty when this is the last. */
+  nextPageToken: string;
+  /**
+   * About how many messages that are to be searched are not in the mode's index
+   * yet: those of the last moment, and those that were there before the index
+   * was. SUBSTRING has found them all the same, only more slowly. The other modes
+   * have looked through the newest of them.
+   */
+  unindexedMessages: bigint;
 }
 
+function createBaseSearchFilter(): SearchFilter {
+  return { conversationId: 0n, ownerId: "", roles: [], allTags: [], timestamp: undefined };
+}
+
+export const SearchFilter: MessageFns<SearchFilter> = {
+  encode(message: SearchFilter, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.conversationId !== 0n) {
+      if (BigInt.asIntN(64, message.conversationId) !== message.conversationId) {
+        throw new globalThis.Error("value provided for field message.conversationId of type int64 too large");
+      }
+      writer.uint32(8).int64(message.conversationId);
+    }
+    if (message.ownerId !== "") {
+      writer.uint32(18).string(message.ownerId);
+    }
+    if (message.roles.length !== 0) {
+      writer.uint32(26).fork();
+      for (const v of message.roles) {
+        writer.int32(v);
+      }
+      writer.join();
+    }
+    for (const v of message.allTags) {
+      writer.uint32(34).string(v!);
+    }
+    if (message.timestamp !== undefined) {
+      TimeRange.encode(message.timestamp, writer.uint32(42).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchFilter {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchFilter();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.conversationId = reader.int64() as bigint;
+            continue;
+          }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.ownerId = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag === 24) {
+              message.roles.push(reader.int32() as any);
+
+              continue;
+            }
+
+            if (tag === 26) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.roles.push(reader.int32() as any);
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.allTags.push(reader.string());
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.timestamp = TimeRange.decode(reader, reader.uint32());
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchFilter {
+    return {
+      conversationId: isSet(object.conversationId)
+        ? BigInt(object.conversationId)
+        : isSet(object.conversation_id)
+        ? BigInt(object.conversation_id)
+        : 0n,
+      ownerId: isSet(object.ownerId)
+        ? globalThis.String(object.ownerId)
+        : isSet(object.owner_id)
+        ? globalThis.String(object.owner_id)
+        : "",
+      roles: globalThis.Array.isArray(object?.roles) ? object.roles.map((e: any) => roleFromJSON(e)) : [],
+      allTags: globalThis.Array.isArray(object?.allTags)
+        ? object.allTags.map((e: any) => globalThis.String(e))
+        : globalThis.Array.isArray(object?.all_tags)
+        ? object.all_tags.map((e: any) => globalThis.String(e))
+        : [],
+      timestamp: isSet(object.timestamp) ? TimeRange.fromJSON(object.timestamp) : undefined,
+    };
+  },
+
+  toJSON(message: SearchFilter): unknown {
+    const obj: any = {};
+    if (message.conversationId !== 0n) {
+      obj.conversationId = message.conversationId.toString();
+    }
+    if (message.ownerId !== "") {
+      obj.ownerId = message.ownerId;
+    }
+    if (message.roles?.length) {
+      obj.roles = message.roles.map((e) => roleToJSON(e));
+    }
+    if (message.allTags?.length) {
+      obj.allTags = message.allTags;
+    }
+    if (message.timestamp !== undefined) {
+      obj.timestamp = TimeRange.toJSON(message.timestamp);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SearchFilter>, I>>(base?: I): SearchFilter {
+    return SearchFilter.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SearchFilter>, I>>(object: I): SearchFilter {
+    const message = createBaseSearchFilter();
+    message.conversationId = (object.conversationId !== undefined && object.conversationId !== null)
+      ? BigInt(object.conversationId)
+      : 0n;
+    message.ownerId = object.ownerId ?? "";
+    message.roles = object.roles?.map((e) => e) || [];
+    message.allTags = object.allTags?.map((e) => e) || [];
+    message.timestamp = (object.timestamp !== undefined && object.timestamp !== null)
+      ? TimeRange.fromPartial(object.timestamp)
+      : undefined;
+    return message;
+  },
+};
+
 function createBaseSearchMessagesRequest(): SearchMessagesRequest {
-  return { modelId: "", query: "", limit: 0 };
+  return {
+    modelId: "",
+    query: "",
+    limit: 0,
+    mode: 0,
+    filter: undefined,
+    order: 0,
+    pageToken: "",
+    contextBefore: 0,
+    contextAfter: 0,
+    language: "",
+    queryEmbedding: [],
+    embeddingModel: "",
+  };
 }
 
 export const SearchMessagesRequest: MessageFns<SearchMessagesRequest> = {
@@ -47,6 +477,37 @@ export const SearchMessagesRequest: MessageFns<SearchMessagesRequest> = {
     }
     if (message.limit !== 0) {
       writer.uint32(24).int32(message.limit);
+    }
+    if (message.mode !== 0) {
+      writer.uint32(32).int32(message.mode);
+    }
+    if (message.filter !== undefined) {
+      SearchFilter.encode(message.filter, writer.uint32(42).fork()).join();
+    }
+    if (message.order !== 0) {
+      writer.uint32(48).int32(message.order);
+    }
+    if (message.pageToken !== "") {
+      writer.uint32(58).string(message.pageToken);
+    }
+    if (message.contextBefore !== 0) {
+      writer.uint32(64).int32(message.contextBefore);
+    }
+    if (message.contextAfter !== 0) {
+      writer.uint32(72).int32(message.contextAfter);
+    }
+    if (message.language !== "") {
+      writer.uint32(82).string(message.language);
+    }
+    if (message.queryEmbedding.length !== 0) {
+      writer.uint32(90).fork();
+      for (const v of message.queryEmbedding) {
+        writer.float(v);
+      }
+      writer.join();
+    }
+    if (message.embeddingModel !== "") {
+      writer.uint32(98).string(message.embeddingModel);
     }
     return writer;
   },
@@ -88,6 +549,88 @@ export const SearchMessagesRequest: MessageFns<SearchMessagesRequest> = {
             message.limit = reader.int32();
             continue;
           }
+          case 4: {
+            if (tag !== 32) {
+              break;
+            }
+
+            message.mode = reader.int32() as any;
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.filter = SearchFilter.decode(reader, reader.uint32());
+            continue;
+          }
+          case 6: {
+            if (tag !== 48) {
+              break;
+            }
+
+            message.order = reader.int32() as any;
+            continue;
+          }
+          case 7: {
+            if (tag !== 58) {
+              break;
+            }
+
+            message.pageToken = reader.string();
+            continue;
+          }
+          case 8: {
+            if (tag !== 64) {
+              break;
+            }
+
+            message.contextBefore = reader.int32();
+            continue;
+          }
+          case 9: {
+            if (tag !== 72) {
+              break;
+            }
+
+            message.contextAfter = reader.int32();
+            continue;
+          }
+          case 10: {
+            if (tag !== 82) {
+              break;
+            }
+
+            message.language = reader.string();
+            continue;
+          }
+          case 11: {
+            if (tag === 93) {
+              message.queryEmbedding.push(reader.float());
+
+              continue;
+            }
+
+            if (tag === 90) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.queryEmbedding.push(reader.float());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+          case 12: {
+            if (tag !== 98) {
+              break;
+            }
+
+            message.embeddingModel = reader.string();
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -109,6 +652,35 @@ export const SearchMessagesRequest: MessageFns<SearchMessagesRequest> = {
         : "",
       query: isSet(object.query) ? globalThis.String(object.query) : "",
       limit: isSet(object.limit) ? globalThis.Number(object.limit) : 0,
+      mode: isSet(object.mode) ? searchModeFromJSON(object.mode) : 0,
+      filter: isSet(object.filter) ? SearchFilter.fromJSON(object.filter) : undefined,
+      order: isSet(object.order) ? searchOrderFromJSON(object.order) : 0,
+      pageToken: isSet(object.pageToken)
+        ? globalThis.String(object.pageToken)
+        : isSet(object.page_token)
+        ? globalThis.String(object.page_token)
+        : "",
+      contextBefore: isSet(object.contextBefore)
+        ? globalThis.Number(object.contextBefore)
+        : isSet(object.context_before)
+        ? globalThis.Number(object.context_before)
+        : 0,
+      contextAfter: isSet(object.contextAfter)
+        ? globalThis.Number(object.contextAfter)
+        : isSet(object.context_after)
+        ? globalThis.Number(object.context_after)
+        : 0,
+      language: isSet(object.language) ? globalThis.String(object.language) : "",
+      queryEmbedding: globalThis.Array.isArray(object?.queryEmbedding)
+        ? object.queryEmbedding.map((e: any) => globalThis.Number(e))
+        : globalThis.Array.isArray(object?.query_embedding)
+        ? object.query_embedding.map((e: any) => globalThis.Number(e))
+        : [],
+      embeddingModel: isSet(object.embeddingModel)
+        ? globalThis.String(object.embeddingModel)
+        : isSet(object.embedding_model)
+        ? globalThis.String(object.embedding_model)
+        : "",
     };
   },
 
@@ -123,6 +695,33 @@ export const SearchMessagesRequest: MessageFns<SearchMessagesRequest> = {
     if (message.limit !== 0) {
       obj.limit = Math.round(message.limit);
     }
+    if (message.mode !== 0) {
+      obj.mode = searchModeToJSON(message.mode);
+    }
+    if (message.filter !== undefined) {
+      obj.filter = SearchFilter.toJSON(message.filter);
+    }
+    if (message.order !== 0) {
+      obj.order = searchOrderToJSON(message.order);
+    }
+    if (message.pageToken !== "") {
+      obj.pageToken = message.pageToken;
+    }
+    if (message.contextBefore !== 0) {
+      obj.contextBefore = Math.round(message.contextBefore);
+    }
+    if (message.contextAfter !== 0) {
+      obj.contextAfter = Math.round(message.contextAfter);
+    }
+    if (message.language !== "") {
+      obj.language = message.language;
+    }
+    if (message.queryEmbedding?.length) {
+      obj.queryEmbedding = message.queryEmbedding.map((e) => floatToJson(e));
+    }
+    if (message.embeddingModel !== "") {
+      obj.embeddingModel = message.embeddingModel;
+    }
     return obj;
   },
 
@@ -134,18 +733,227 @@ export const SearchMessagesRequest: MessageFns<SearchMessagesRequest> = {
     message.modelId = object.modelId ?? "";
     message.query = object.query ?? "";
     message.limit = object.limit ?? 0;
+    message.mode = object.mode ?? 0;
+    message.filter = (object.filter !== undefined && object.filter !== null)
+      ? SearchFilter.fromPartial(object.filter)
+      : undefined;
+    message.order = object.order ?? 0;
+    message.pageToken = object.pageToken ?? "";
+    message.contextBefore = object.contextBefore ?? 0;
+    message.contextAfter = object.contextAfter ?? 0;
+    message.language = object.language ?? "";
+    message.queryEmbedding = object.queryEmbedding?.map((e) => e) || [];
+    message.embeddingModel = object.embeddingModel ?? "";
+    return message;
+  },
+};
+
+function createBaseTextSpan(): TextSpan {
+  return { offset: 0, length: 0 };
+}
+
+export const TextSpan: MessageFns<TextSpan> = {
+  encode(message: TextSpan, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.offset !== 0) {
+      writer.uint32(8).int32(message.offset);
+    }
+    if (message.length !== 0) {
+      writer.uint32(16).int32(message.length);
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): TextSpan {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseTextSpan();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 8) {
+              break;
+            }
+
+            message.offset = reader.int32();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.length = reader.int32();
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): TextSpan {
+    return {
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      length: isSet(object.length) ? globalThis.Number(object.length) : 0,
+    };
+  },
+
+  toJSON(message: TextSpan): unknown {
+    const obj: any = {};
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.length !== 0) {
+      obj.length = Math.round(message.length);
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<TextSpan>, I>>(base?: I): TextSpan {
+    return TextSpan.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<TextSpan>, I>>(object: I): TextSpan {
+    const message = createBaseTextSpan();
+    message.offset = object.offset ?? 0;
+    message.length = object.length ?? 0;
+    return message;
+  },
+};
+
+function createBaseSearchSnippet(): SearchSnippet {
+  return { text: "", offset: 0, hits: [] };
+}
+
+export const SearchSnippet: MessageFns<SearchSnippet> = {
+  encode(message: SearchSnippet, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.text !== "") {
+      writer.uint32(10).string(message.text);
+    }
+    if (message.offset !== 0) {
+      writer.uint32(16).int32(message.offset);
+    }
+    for (const v of message.hits) {
+      TextSpan.encode(v!, writer.uint32(26).fork()).join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): SearchSnippet {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseSearchSnippet();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.text = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag !== 16) {
+              break;
+            }
+
+            message.offset = reader.int32();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.hits.push(TextSpan.decode(reader, reader.uint32()));
+            continue;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): SearchSnippet {
+    return {
+      text: isSet(object.text) ? globalThis.String(object.text) : "",
+      offset: isSet(object.offset) ? globalThis.Number(object.offset) : 0,
+      hits: globalThis.Array.isArray(object?.hits) ? object.hits.map((e: any) => TextSpan.fromJSON(e)) : [],
+    };
+  },
+
+  toJSON(message: SearchSnippet): unknown {
+    const obj: any = {};
+    if (message.text !== "") {
+      obj.text = message.text;
+    }
+    if (message.offset !== 0) {
+      obj.offset = Math.round(message.offset);
+    }
+    if (message.hits?.length) {
+      obj.hits = message.hits.map((e) => TextSpan.toJSON(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<SearchSnippet>, I>>(base?: I): SearchSnippet {
+    return SearchSnippet.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<SearchSnippet>, I>>(object: I): SearchSnippet {
+    const message = createBaseSearchSnippet();
+    message.text = object.text ?? "";
+    message.offset = object.offset ?? 0;
+    message.hits = object.hits?.map((e) => TextSpan.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseSearchResult(): SearchResult {
-  return { message: undefined };
+  return { message: undefined, score: 0, snippet: undefined, before: [], after: [] };
 }
 
 export const SearchResult: MessageFns<SearchResult> = {
   encode(message: SearchResult, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     if (message.message !== undefined) {
       AgentMessage.encode(message.message, writer.uint32(10).fork()).join();
+    }
+    if (message.score !== 0) {
+      writer.uint32(17).double(message.score);
+    }
+    if (message.snippet !== undefined) {
+      SearchSnippet.encode(message.snippet, writer.uint32(26).fork()).join();
+    }
+    for (const v of message.before) {
+      AgentMessage.encode(v!, writer.uint32(34).fork()).join();
+    }
+    for (const v of message.after) {
+      AgentMessage.encode(v!, writer.uint32(42).fork()).join();
     }
     return writer;
   },
@@ -171,6 +979,38 @@ export const SearchResult: MessageFns<SearchResult> = {
             message.message = AgentMessage.decode(reader, reader.uint32());
             continue;
           }
+          case 2: {
+            if (tag !== 17) {
+              break;
+            }
+
+            message.score = reader.double();
+            continue;
+          }
+          case 3: {
+            if (tag !== 26) {
+              break;
+            }
+
+            message.snippet = SearchSnippet.decode(reader, reader.uint32());
+            continue;
+          }
+          case 4: {
+            if (tag !== 34) {
+              break;
+            }
+
+            message.before.push(AgentMessage.decode(reader, reader.uint32()));
+            continue;
+          }
+          case 5: {
+            if (tag !== 42) {
+              break;
+            }
+
+            message.after.push(AgentMessage.decode(reader, reader.uint32()));
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -184,13 +1024,31 @@ export const SearchResult: MessageFns<SearchResult> = {
   },
 
   fromJSON(object: any): SearchResult {
-    return { message: isSet(object.message) ? AgentMessage.fromJSON(object.message) : undefined };
+    return {
+      message: isSet(object.message) ? AgentMessage.fromJSON(object.message) : undefined,
+      score: isSet(object.score) ? globalThis.Number(object.score) : 0,
+      snippet: isSet(object.snippet) ? SearchSnippet.fromJSON(object.snippet) : undefined,
+      before: globalThis.Array.isArray(object?.before) ? object.before.map((e: any) => AgentMessage.fromJSON(e)) : [],
+      after: globalThis.Array.isArray(object?.after) ? object.after.map((e: any) => AgentMessage.fromJSON(e)) : [],
+    };
   },
 
   toJSON(message: SearchResult): unknown {
     const obj: any = {};
     if (message.message !== undefined) {
       obj.message = AgentMessage.toJSON(message.message);
+    }
+    if (message.score !== 0) {
+      obj.score = floatToJson(message.score);
+    }
+    if (message.snippet !== undefined) {
+      obj.snippet = SearchSnippet.toJSON(message.snippet);
+    }
+    if (message.before?.length) {
+      obj.before = message.before.map((e) => AgentMessage.toJSON(e));
+    }
+    if (message.after?.length) {
+      obj.after = message.after.map((e) => AgentMessage.toJSON(e));
     }
     return obj;
   },
@@ -203,18 +1061,33 @@ export const SearchResult: MessageFns<SearchResult> = {
     message.message = (object.message !== undefined && object.message !== null)
       ? AgentMessage.fromPartial(object.message)
       : undefined;
+    message.score = object.score ?? 0;
+    message.snippet = (object.snippet !== undefined && object.snippet !== null)
+      ? SearchSnippet.fromPartial(object.snippet)
+      : undefined;
+    message.before = object.before?.map((e) => AgentMessage.fromPartial(e)) || [];
+    message.after = object.after?.map((e) => AgentMessage.fromPartial(e)) || [];
     return message;
   },
 };
 
 function createBaseSearchMessagesResponse(): SearchMessagesResponse {
-  return { results: [] };
+  return { results: [], nextPageToken: "", unindexedMessages: 0n };
 }
 
 export const SearchMessagesResponse: MessageFns<SearchMessagesResponse> = {
   encode(message: SearchMessagesResponse, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
     for (const v of message.results) {
       SearchResult.encode(v!, writer.uint32(10).fork()).join();
+    }
+    if (message.nextPageToken !== "") {
+      writer.uint32(18).string(message.nextPageToken);
+    }
+    if (message.unindexedMessages !== 0n) {
+      if (BigInt.asIntN(64, message.unindexedMessages) !== message.unindexedMessages) {
+        throw new globalThis.Error("value provided for field message.unindexedMessages of type int64 too large");
+      }
+      writer.uint32(24).int64(message.unindexedMessages);
     }
     return writer;
   },
@@ -240,6 +1113,22 @@ export const SearchMessagesResponse: MessageFns<SearchMessagesResponse> = {
             message.results.push(SearchResult.decode(reader, reader.uint32()));
             continue;
           }
+          case 2: {
+            if (tag !== 18) {
+              break;
+            }
+
+            message.nextPageToken = reader.string();
+            continue;
+          }
+          case 3: {
+            if (tag !== 24) {
+              break;
+            }
+
+            message.unindexedMessages = reader.int64() as bigint;
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -257,6 +1146,16 @@ export const SearchMessagesResponse: MessageFns<SearchMessagesResponse> = {
       results: globalThis.Array.isArray(object?.results)
         ? object.results.map((e: any) => SearchResult.fromJSON(e))
         : [],
+      nextPageToken: isSet(object.nextPageToken)
+        ? globalThis.String(object.nextPageToken)
+        : isSet(object.next_page_token)
+        ? globalThis.String(object.next_page_token)
+        : "",
+      unindexedMessages: isSet(object.unindexedMessages)
+        ? BigInt(object.unindexedMessages)
+        : isSet(object.unindexed_messages)
+        ? BigInt(object.unindexed_messages)
+        : 0n,
     };
   },
 
@@ -264,6 +1163,12 @@ export const SearchMessagesResponse: MessageFns<SearchMessagesResponse> = {
     const obj: any = {};
     if (message.results?.length) {
       obj.results = message.results.map((e) => SearchResult.toJSON(e));
+    }
+    if (message.nextPageToken !== "") {
+      obj.nextPageToken = message.nextPageToken;
+    }
+    if (message.unindexedMessages !== 0n) {
+      obj.unindexedMessages = message.unindexedMessages.toString();
     }
     return obj;
   },
@@ -274,9 +1179,17 @@ export const SearchMessagesResponse: MessageFns<SearchMessagesResponse> = {
   fromPartial<I extends Exact<DeepPartial<SearchMessagesResponse>, I>>(object: I): SearchMessagesResponse {
     const message = createBaseSearchMessagesResponse();
     message.results = object.results?.map((e) => SearchResult.fromPartial(e)) || [];
+    message.nextPageToken = object.nextPageToken ?? "";
+    message.unindexedMessages = (object.unindexedMessages !== undefined && object.unindexedMessages !== null)
+      ? BigInt(object.unindexedMessages)
+      : 0n;
     return message;
   },
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 

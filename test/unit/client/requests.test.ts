@@ -1,6 +1,7 @@
 // Tests what each method sends, what it makes of the answer, and what it refuses to send.
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { AgentStoreClient, InvalidFieldError, type NewMessage } from "../../../client/index.js";
+import { SearchMessagesResponse } from "../../../gen/agentstore/v1/search.js";
 import { SessionStats, AgentSession as WireSession } from "../../../gen/agentstore/v1/sessions.js";
 import { type FakeServer, startFakeServer, stored } from "./fake-server.js";
 
@@ -72,7 +73,8 @@ beforeAll(async () => {
     getMessage: (request) => seen(request, { message: { ...stored(3n), role: 9 as never } }),
     getMessages: (request) =>
       seen(request, { messages: [stored(1n)], nextPageToken: page(request.pageToken) }),
-    searchMessages: (request) => seen(request, { results: [{ message: stored(4n) }] }),
+    searchMessages: (request) =>
+      seen(request, SearchMessagesResponse.fromPartial({ results: [{ message: stored(4n) }] })),
   });
   store = new AgentStoreClient({ url: server.url, token: "secret" });
 });
@@ -336,7 +338,7 @@ describe("messages", () => {
 
   it("are searched", async () => {
     expect(await store.searchMessages("gpt-4", "50%", { limit: 3 })).toEqual([read(4n)]);
-    expect(requests).toEqual([{ modelId: "gpt-4", query: "50%", limit: 3 }]);
+    expect(requests).toMatchObject([{ modelId: "gpt-4", query: "50%", limit: 3, mode: 0 }]);
   });
 });
 
