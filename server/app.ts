@@ -6,6 +6,7 @@ import { listAuditEvents } from "./audit/list-audit-events.js";
 import { AuditSealer } from "./audit/sealer.js";
 import { verifyAudit } from "./audit/verify-audit.js";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
+import { renumberForeignChanges } from "./changes/keep.js";
 import { limits, type ServeOptions } from "./config.js";
 import { loadContext } from "./context/load-context.js";
 import { repairSession } from "./context/repair-session.js";
@@ -206,6 +207,10 @@ export async function startApp(
     await Promise.all([db.close(), background.close()]);
   };
   try {
+    // Before the first change is written. A database that is not there yet is looked at by the sweeps.
+    await renumberForeignChanges(background, AbortSignal.timeout(limits.callMs)).catch(
+      (error: unknown) => logger.warn({ err: error }, "the change log could not be looked at"),
+    );
     const port = await bind(server, options.host, options.port, credentials);
     audit.start();
     sweeper.start();

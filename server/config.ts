@@ -74,6 +74,10 @@ export const limits = {
   keptAnswersMs: 7 * 86_400_000,
   /** Old answers that are forgotten in one statement. */
   answersBatch: 1_000,
+  /** How long the change log is kept, for those who resume from a place in it. */
+  keptChangesMs: 86_400_000,
+  /** Old changes that are removed in one statement. */
+  changesBatch: 10_000,
   /** Largest state of a session. */
   stateBytes: 4 * 1024 * 1024,
   etagCharacters: 128,

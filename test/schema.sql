@@ -64,6 +64,20 @@ CREATE TABLE audit_inbox (
   CONSTRAINT audit_inbox_pkey PRIMARY KEY (tenant_id, id)
 );
 
+CREATE TABLE change_log (
+  one boolean NOT NULL DEFAULT true,
+  kept_from xid8 NOT NULL,
+  CONSTRAINT change_log_one_check CHECK (one),
+  CONSTRAINT change_log_pkey PRIMARY KEY (one)
+);
+
+CREATE TABLE change_readers (
+  name text NOT NULL,
+  position pg_snapshot NOT NULL,
+  updated_at timestamp with time zone NOT NULL,
+  CONSTRAINT change_readers_pkey PRIMARY KEY (name)
+);
+
 CREATE TABLE conversation_messages (
   id bigint NOT NULL DEFAULT nextval('conversation_messages_id_seq'::regclass),
   conversation_id bigint NOT NULL,
@@ -218,6 +232,19 @@ CREATE TABLE session_ancestors (
 CREATE INDEX session_ancestors_by_ancestor ON public.session_ancestors USING btree (ancestor_id);
 
 CREATE INDEX session_ancestors_by_owner ON public.session_ancestors USING btree (tenant_id, owner_id) WHERE (owner_id <> ''::text);
+
+CREATE TABLE session_changes (
+  xid xid8 NOT NULL DEFAULT pg_current_xact_id(),
+  conversation_id bigint NOT NULL,
+  tenant_id text NOT NULL,
+  first_revision bigint NOT NULL,
+  last_revision bigint NOT NULL,
+  first_seq bigint,
+  last_seq bigint,
+  removed boolean NOT NULL,
+  at timestamp with time zone NOT NULL,
+  CONSTRAINT session_changes_pkey PRIMARY KEY (xid, conversation_id, first_revision)
+);
 
 CREATE TABLE session_imports (
   tenant_id text NOT NULL,

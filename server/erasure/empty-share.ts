@@ -1,5 +1,6 @@
 // Takes from a fork what it has of another session, and leaves the rest of it as it is.
 import { recordAudit } from "../audit/record.js";
+import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
 import { countChanges } from "../messages/versions/sql.js";
 import type { CallContext } from "../rpc/call.js";
@@ -34,6 +35,18 @@ export async function emptyShare(
     queries.query(sql.forgetAnswersOfFork, [fork]),
     syncLabels(queries, fork),
     queries.query(sql.deleteShare, [fork, ancestor]),
+    recordChange(
+      queries,
+      {
+        conversationId: fork,
+        tenant: locked.tenant_id,
+        firstRevision: locked.revision + 1n,
+        lastRevision: revision,
+        firstSeq: after + 1n,
+        lastSeq: seq,
+      },
+      now,
+    ),
     recordAudit(queries, context, {
       rpc: "EraseOwner",
       conversationId: fork,

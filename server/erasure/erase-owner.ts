@@ -69,7 +69,7 @@ async function eraseSession(
   const [[belongings]] = await Promise.all([
     queries.query(sql.countBelongings, [conversationId]),
     queries.query(sql.forgetCreation, [conversationId]),
-    deleteEverything(queries, conversationId),
+    deleteEverything(queries, conversationId, new Date()),
     recordAudit(queries, context, { rpc: "EraseOwner", conversationId }),
   ]);
   const { messages, message_versions, snapshots, states, kept_answers } = present(belongings);

@@ -73,9 +73,9 @@ export const findSharesOfDeleted = statement<ShareRow>(
 );
 
 /** A fork whose turn the transaction has. */
-export const lockFork = statement<{ revision: bigint }>(
+export const lockFork = statement<{ tenant_id: string; revision: bigint }>(
   "lock_fork_of_owner",
-  `SELECT revision FROM conversations WHERE id = $1 FOR UPDATE`,
+  `SELECT tenant_id, revision FROM conversations WHERE id = $1 FOR UPDATE`,
 );
 
 /** Puts the current versions into the history, from where the counters follow. */

@@ -1,7 +1,9 @@
-// Removes in the background what has had its time: sessions, and answers that nobody repeats any more.
+// Removes in the background what has had its time: sessions, answers that nobody repeats any more, and
+// changes that everybody has seen.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
 import { recordAudit, systemActor } from "../audit/record.js";
+import { removeOldChanges, renumberForeignChanges } from "../changes/keep.js";
 import { limits } from "../config.js";
 import type { Database, Statement } from "../db/database.js";
 import { forgetOldAnswers } from "../idempotency/requests.js";
@@ -16,6 +18,8 @@ export interface Swept {
   rested: number;
   /** Kept answers to repeated requests. */
   answers: number;
+  /** Changes of the change log. */
+  changes: number;
 }
 
 /** How the sessions of one list are found, and how one of them is locked if it is still due. */
@@ -60,6 +64,7 @@ export class Sweeper {
    * @param now the server's clock
    */
   async sweep(now: Date, signal: AbortSignal): Promise<Swept> {
+    await renumberForeignChanges(this.db, signal);
     const expired = await this.#removeDue(
       {
         find: (passOver) =>
@@ -74,9 +79,10 @@ export class Sweeper {
     for (const policy of await this.db.query(sql.findRetentions, [], signal)) {
       rested += await this.#removeRested(policy, now, signal);
     }
-    const before = new Date(now.getTime() - limits.keptAnswersMs);
-    const answers = await forgetOldAnswers(this.db, before, signal);
-    return { expired, rested, answers };
+    const ago = (ms: number) => new Date(now.getTime() - ms);
+    const answers = await forgetOldAnswers(this.db, ago(limits.keptAnswersMs), signal);
+    const changes = await removeOldChanges(this.db, ago(limits.keptChangesMs), signal);
+    return { expired, rested, answers, changes };
   }
 
   #removeRested(
@@ -127,7 +133,7 @@ export class Sweeper {
       return await this.db.transaction(async (transaction) => {
         const [session] = await transaction.query(lock, [conversationId, ...lockValues]);
         if (!session) return false;
-        await deleteEverything(transaction, conversationId);
+        await deleteEverything(transaction, conversationId, new Date());
         await recordAudit(transaction, systemActor(session.tenant_id), {
           rpc: "ExpireSession",
           conversationId,
@@ -151,7 +157,7 @@ export class Sweeper {
       if (signal.aborted) return;
       try {
         const swept = await this.sweep(new Date(), signal);
-        if (swept.expired + swept.rested + swept.answers > 0)
+        if (swept.expired + swept.rested + swept.answers + swept.changes > 0)
           this.logger.info({ ...swept }, "swept");
       } catch (error) {
         if (!signal.aborted) this.logger.warn({ err: causeOf(error) }, "the sweep was cut short");

@@ -1,5 +1,6 @@
 // Makes a session that begins as another one was at a point of its life.
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
+import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
 import { countChanges } from "../messages/versions/sql.js";
@@ -45,12 +46,24 @@ export async function makeFork(
   const { id } = fork;
   const revision = seq + 1n;
   const states = state === null ? [] : [{ conversationId: id, state, revision }];
-  const [, , , , , [held], [row]] = await Promise.all([
+  const [, , , , , , [held], [row]] = await Promise.all([
     queries.query(sql.copyMessages, [conversationId, seq, point.revision, id, principal.name, now]),
     queries.query(countChanges, [id, 1n, seq, 0n, revision, now]),
     putStates(queries, states, now),
     syncLabels(queries, id),
     recordAncestry(queries, { parent: conversationId, fork: id, seq }),
+    recordChange(
+      queries,
+      {
+        conversationId: id,
+        tenant,
+        firstRevision: 1n,
+        lastRevision: revision,
+        firstSeq: 1n,
+        lastSeq: seq,
+      },
+      now,
+    ),
     queries.query(sql.holdSession, [conversationId, tenant]),
     queries.query(getSession, [id, tenant]),
   ]);

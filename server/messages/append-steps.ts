@@ -1,5 +1,6 @@
 // The statements that write a group of appends, with their parameters.
 import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
+import { changesStep, type SessionChange } from "../changes/record.js";
 import {
   byteaColumn,
   int8Column,
@@ -30,7 +31,8 @@ export function checkHeads(heads: LockedSessionRow[]): Step {
 }
 
 /** Writes what was planned, and gives the plan's messages their ids. */
-export function writePlan({ advances, messages, writers, answers }: Plan, nowMs: number): Step[] {
+export function writePlan(plan: Plan, nowMs: number): Step[] {
+  const { advances, heads, messages, writers, answers } = plan;
   const steps: Step[] = [
     {
       statement: sql.advanceSessions,
@@ -46,9 +48,26 @@ export function writePlan({ advances, messages, writers, answers }: Plan, nowMs:
       ],
       onRow: idsOf(messages),
     },
+    changesStep(advances.map(changeOf(heads)), nowMs),
   ];
   if (answers.length > 0) steps.push(keepAnswers(answers, nowMs));
   return steps;
+}
+
+// The heads are those of the advances, in their order.
+function changeOf(heads: LockedSessionRow[]) {
+  return ({ conversationId, messages }: Advance, index: number): SessionChange => {
+    const { tenant_id, revision, last_seq } = present(heads[index]);
+    const before = BigInt(messages) - 1n;
+    return {
+      conversationId,
+      tenant: tenant_id,
+      firstRevision: revision - before,
+      lastRevision: revision,
+      firstSeq: last_seq - before,
+      lastSeq: last_seq,
+    };
+  };
 }
 
 function idsOf(messages: AgentMessage[]): Step["onRow"] {

@@ -6,6 +6,7 @@ import type {
 } from "../../gen/agentstore/v1/sessions.js";
 import { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import { recordAudit } from "../audit/record.js";
+import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
 import { RpcError } from "../errors/rpc-error.js";
 import { fingerprint } from "../idempotency/fingerprint.js";
@@ -85,6 +86,11 @@ async function insert(
       queries,
       { tenant, requestId, fingerprint: print, conversationId: session.id },
       answer,
+      now,
+    ),
+    recordChange(
+      queries,
+      { conversationId: session.id, tenant, firstRevision: 1n, lastRevision: session.revision },
       now,
     ),
     recordAudit(queries, context, { rpc: "CreateSession", conversationId: session.id, requestId }),

@@ -1,7 +1,9 @@
 // Removes a session with all that belongs to it: for DeleteSession, the sweep and EraseOwner.
+import { recordRemoval } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
 import { forgetAnswers } from "../idempotency/requests.js";
 import { deleteAllMessages } from "../messages/delete-all-messages.js";
+import { present } from "../present.js";
 import { deleteAllSnapshots } from "../snapshots/snapshot.js";
 import { deleteState } from "../state/state.js";
 import { forgetImport } from "../transfer/forget-import.js";
@@ -9,14 +11,19 @@ import * as labels from "./labels-sql.js";
 import * as sql from "./sql.js";
 
 /**
- * Removes a session whose row the transaction has locked. Forks of it stay as they are.
+ * Removes a session whose row the transaction has locked, and records that. Forks of it stay as they
+ * are.
  *
  * @throws SCHEMA_CONFLICT when a table of the operator's own refers to the session
  */
-export async function deleteEverything(queries: Queries, conversationId: bigint): Promise<void> {
+export async function deleteEverything(
+  queries: Queries,
+  conversationId: bigint,
+  now: Date,
+): Promise<void> {
   const id = [conversationId];
   // In this order on the wire: the session's own row goes last.
-  await Promise.all([
+  const belongings = [
     deleteAllMessages(queries, conversationId),
     forgetAnswers(queries, conversationId),
     forgetImport(queries, conversationId),
@@ -26,6 +33,8 @@ export async function deleteEverything(queries: Queries, conversationId: bigint)
     queries.query(labels.deleteAncestry, id),
     queries.query(labels.deleteLabels, id),
     queries.query(labels.deleteTags, id),
-    queries.query(sql.deleteSession, id),
-  ]);
+  ];
+  const [[session]] = await Promise.all([queries.query(sql.deleteSession, id), ...belongings]);
+  const { tenant_id: tenant, revision: last } = present(session);
+  await recordRemoval(queries, { conversationId, tenant, last }, now);
 }

@@ -31,9 +31,10 @@ export const deleteSession: UnaryRpc<DeleteSessionRequest, DeleteSessionResponse
       const kept = await findAnswer(queries, write);
       if (kept) return { deleted: true, replayed: true };
       if (!locked) return { deleted: false, replayed: false };
-      await deleteEverything(queries, conversationId);
+      const now = new Date();
+      await deleteEverything(queries, conversationId, now);
       await Promise.all([
-        keepAnswer(queries, write, {}, new Date()),
+        keepAnswer(queries, write, {}, now),
         recordAudit(queries, context, { rpc: "DeleteSession", conversationId, requestId }),
       ]);
       return { deleted: true, replayed: false };

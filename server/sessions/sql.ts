@@ -79,9 +79,9 @@ export const lockSession = statement<{ id: bigint }>(
   `SELECT id FROM conversations WHERE id = $1 AND tenant_id = $2 FOR UPDATE`,
 );
 
-export const deleteSession = statement<never>(
+export const deleteSession = statement<{ tenant_id: string; revision: bigint }>(
   "delete_session",
-  `DELETE FROM conversations WHERE id = $1`,
+  `DELETE FROM conversations WHERE id = $1 RETURNING tenant_id, revision`,
 );
 
 /** A session as lists show it. */

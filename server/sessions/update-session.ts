@@ -5,6 +5,7 @@ import {
   type UpdateSessionResponse,
 } from "../../gen/agentstore/v1/sessions.js";
 import { recordAudit } from "../audit/record.js";
+import { recordChange } from "../changes/record.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
 import { fingerprint } from "../idempotency/fingerprint.js";
 import { checkRequestId, findAnswer, keepAnswer, repeatable } from "../idempotency/requests.js";
@@ -47,9 +48,10 @@ export const updateSession: UnaryRpc<UpdateSessionRequest, UpdateSessionResponse
 
   async handle(request, context) {
     const session = present(request.session);
+    const { tenant } = context.principal;
     const write = {
       conversationId: session.id,
-      tenant: context.principal.tenant,
+      tenant,
       requestId: request.requestId,
       fingerprint: fingerprint(context, "UpdateSession", request),
     };
@@ -60,7 +62,7 @@ export const updateSession: UnaryRpc<UpdateSessionRequest, UpdateSessionResponse
       const now = new Date();
       const [row] = await queries.query(sql.updateSession, [
         session.id,
-        context.principal.tenant,
+        tenant,
         request.updateMask,
         session.title,
         session.ownerId,
@@ -84,6 +86,16 @@ export const updateSession: UnaryRpc<UpdateSessionRequest, UpdateSessionResponse
       await Promise.all([
         labelled && syncLabels(queries, session.id),
         keepAnswer(queries, write, { answer }, now),
+        recordChange(
+          queries,
+          {
+            conversationId: session.id,
+            tenant,
+            firstRevision: updated.revision,
+            lastRevision: updated.revision,
+          },
+          now,
+        ),
         recordAudit(queries, context, change),
       ]);
       return { session: updated, replayed: false };

@@ -1,5 +1,6 @@
 // Makes a session what it was at a snapshot, and keeps what is undone in the history.
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
+import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
 import { countChanges } from "../messages/versions/sql.js";
 import { present } from "../present.js";
@@ -34,12 +35,27 @@ export async function rollBack(
     queries.query(sql.lastRevision, [id, before]),
   ]);
   let { revision } = present(last);
+  const { first_seq: firstSeq, last_seq: lastSeq } = present(last);
   if ((state?.state ?? null) !== to.state) {
     revision++;
     await writeState(queries, id, to.state, revision, now);
   }
   if (revision > before) {
-    await queries.query(countChanges, [id, 1n, session.last_seq, before, revision, now]);
+    await Promise.all([
+      queries.query(countChanges, [id, 1n, session.last_seq, before, revision, now]),
+      recordChange(
+        queries,
+        {
+          conversationId: id,
+          tenant: session.tenant_id,
+          firstRevision: before + 1n,
+          lastRevision: revision,
+          firstSeq: firstSeq ?? undefined,
+          lastSeq: lastSeq ?? undefined,
+        },
+        now,
+      ),
+    ]);
   }
   const [row] = await queries.query(getSession, [id, session.tenant_id]);
   return toAgentSession(present(row));

@@ -170,8 +170,15 @@ export const undo = statement<never>(
     WHERE m.ctid = u.row`,
 );
 
-export const lastRevision = statement<{ revision: bigint }>(
+/** How far the messages' revisions go beyond $2, and which messages those are. */
+export const lastRevision = statement<{
+  revision: bigint;
+  first_seq: bigint | null;
+  last_seq: bigint | null;
+}>(
   "last_revision_of_messages",
-  `SELECT greatest($2::bigint, max(revision)) AS revision
+  `SELECT greatest($2::bigint, max(revision)) AS revision,
+          min(seq) FILTER (WHERE revision > $2) AS first_seq,
+          max(seq) FILTER (WHERE revision > $2) AS last_seq
      FROM conversation_messages WHERE conversation_id = $1`,
 );

@@ -5,6 +5,7 @@ import {
   type UpdateStateResponse,
 } from "../../gen/agentstore/v1/state.js";
 import { recordAudit } from "../audit/record.js";
+import { recordChange } from "../changes/record.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
 import { fingerprint } from "../idempotency/fingerprint.js";
 import { checkRequestId, findAnswer, keepAnswer, repeatable } from "../idempotency/requests.js";
@@ -44,6 +45,11 @@ export const updateState: UnaryRpc<UpdateStateRequest, UpdateStateResponse> = {
         queries.query(sql.raiseRevision, [conversationId, now]),
         putStates(queries, [{ conversationId, state, revision }], now),
         keepAnswer(queries, write, { answer: AgentState.encode(written).finish() }, now),
+        recordChange(
+          queries,
+          { conversationId, tenant, firstRevision: revision, lastRevision: revision },
+          now,
+        ),
         recordAudit(queries, context, {
           rpc: "UpdateState",
           conversationId,

@@ -6,6 +6,7 @@ import type { AgentState } from "../../gen/agentstore/v1/state.js";
 import type { ExportEnd } from "../../gen/agentstore/v1/transfer.js";
 import type { MessageVersion } from "../../gen/agentstore/v1/versions.js";
 import { recordAudit } from "../audit/record.js";
+import { recordChange } from "../changes/record.js";
 import type { LongTransaction, Queries } from "../db/database.js";
 import { fieldError, RpcError } from "../errors/rpc-error.js";
 import { CHANGES } from "../messages/list-message-versions.js";
@@ -298,6 +299,18 @@ export class SessionImport {
       ...(parent === undefined
         ? []
         : [recordAncestry(queries, { parent, fork: id, seq: session.parent?.seq ?? 0n })]),
+      recordChange(
+        queries,
+        {
+          conversationId: id,
+          tenant,
+          firstRevision: 1n,
+          lastRevision: session.revision,
+          firstSeq: 1n,
+          lastSeq: session.lastSeq,
+        },
+        now,
+      ),
       recordAudit(queries, context, {
         rpc: "ImportSessions",
         conversationId: id,

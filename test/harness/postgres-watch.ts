@@ -7,6 +7,8 @@ import { withClient } from "./postgres.js";
 export interface HeldLock {
   /** Ends the transaction without a trace. */
   release(): Promise<void>;
+  /** Commits the transaction. */
+  commit(): Promise<void>;
 }
 
 /** Runs statements in a transaction and leaves it open. */
@@ -21,12 +23,11 @@ export async function holdLock(
   await client.connect();
   await client.query("BEGIN");
   await client.query(sql, values);
-  return {
-    async release() {
-      await client.query("ROLLBACK").catch(() => {});
-      await client.end().catch(() => {});
-    },
+  const end = async (how: string) => {
+    await client.query(how).catch(() => {});
+    await client.end().catch(() => {});
   };
+  return { release: () => end("ROLLBACK"), commit: () => end("COMMIT") };
 }
 
 /** Holds the row of a session, as an append under way does. */

@@ -1,6 +1,7 @@
 // Takes all of a store out and into an empty one, and holds the two against each other.
 import { expect } from "vitest";
 import { ExportFormat } from "../../gen/agentstore/v1/transfer.js";
+import { assertChangesTile } from "./changes.js";
 import { assertCountersAgree } from "./counters.js";
 import { startServer } from "./server.js";
 import { Stubs } from "./stubs.js";
@@ -23,6 +24,7 @@ export async function assertRoundTrip(stubs: Stubs): Promise<number> {
     const exported = [withoutIds(before), withoutIds(after)] as const;
     expect(exported[1]).toEqual(exported[0]);
     expect(await assertCountersAgree(server.databaseUrl)).toBe(sessions.length);
+    await assertChangesTile(server.databaseUrl);
     return sessions.length;
   } finally {
     other.close();

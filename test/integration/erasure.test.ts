@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type AgentMessage, Role } from "../../gen/agentstore/v1/messages.js";
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import { adminCall, allEvents, verifyAll } from "../harness/admin-stubs.js";
+import { assertChangesTile } from "../harness/changes.js";
 import { assertCountersAgree } from "../harness/counters.js";
 import { assertLabelsAgree } from "../harness/labels.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
@@ -31,6 +32,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   await assertLabelsAgree(database.url);
+  await assertChangesTile(database.url);
   stubs.close();
   await server.stop();
   await database.drop();
@@ -39,7 +41,9 @@ afterEach(async () => {
 const erase = () => adminCall(stubs.channel, "eraseOwner", { ownerId: owner });
 const dump = (text = secret) => withClient(database.url, (client) => findInDump(client, text));
 const remains = (id: bigint) =>
-  withClient(database.url, (client) => rowsOf(client, id, ["audit_inbox", "audit_events"]));
+  withClient(database.url, (client) =>
+    rowsOf(client, id, ["audit_inbox", "audit_events", "session_changes"]),
+  );
 
 /** A message that says something in every field that can. */
 const loud = (word: string) =>

@@ -6,6 +6,7 @@ import { Database } from "../../server/db/database.js";
 import { Sweeper } from "../../server/expiry/sweeper.js";
 import { makeLogger } from "../../server/log.js";
 import { adminCall, allEvents } from "../harness/admin-stubs.js";
+import { assertChangesTile } from "../harness/changes.js";
 import { assertCountersAgree } from "../harness/counters.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { until } from "../harness/postgres-watch.js";
@@ -13,7 +14,7 @@ import { rowsOf } from "../harness/remains.js";
 import { startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
 
-const AUDIT = ["audit_inbox", "audit_events"];
+const LOGS = ["audit_inbox", "audit_events", "session_changes"];
 const DAY_MS = 86_400_000;
 
 let database: TestDatabase;
@@ -31,6 +32,7 @@ beforeEach(async () => {
 });
 
 afterEach(async () => {
+  await assertChangesTile(database.url);
   stubs.close();
   for (const db of databases) await db.close();
   await server.stop();
@@ -59,7 +61,7 @@ async function fullSession(expiresAt?: Date, modelId = "gpt-4"): Promise<bigint>
 const sweep = (sweeper = sweepers[0]!, now = new Date()) =>
   sweeper.sweep(now, AbortSignal.timeout(30_000));
 const past = () => new Date(Date.now() - 1_000);
-const remains = (id: bigint) => withClient(database.url, (client) => rowsOf(client, id, AUDIT));
+const remains = (id: bigint) => withClient(database.url, (client) => rowsOf(client, id, LOGS));
 const sqlUpdate = (text: string, values: unknown[]) =>
   withClient(database.url, (client) => client.query(text, values));
 

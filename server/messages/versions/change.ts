@@ -2,6 +2,7 @@
 // transaction.
 import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
 import { recordAudit } from "../../audit/record.js";
+import { recordChange } from "../../changes/record.js";
 import type { Queries } from "../../db/database.js";
 import { sessionNotFound } from "../../errors/rpc-error.js";
 import { fingerprint } from "../../idempotency/fingerprint.js";
@@ -106,6 +107,18 @@ export async function changeMessage(
     await Promise.all([
       queries.query(sql.countChanges, [conversationId, seq, seq, session.revision, revision, now]),
       keepAnswer(queries, write, { answer }, now),
+      recordChange(
+        queries,
+        {
+          conversationId,
+          tenant: principal.tenant,
+          firstRevision: revision,
+          lastRevision: revision,
+          firstSeq: seq,
+          lastSeq: seq,
+        },
+        now,
+      ),
       recordAudit(queries, context, { rpc, conversationId, seq, fields, requestId }),
     ]);
     return { message: toAgentMessage(row), replayed: false };

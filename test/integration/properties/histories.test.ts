@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { verifyAll } from "../../harness/admin-stubs.js";
+import { assertChangesTile } from "../../harness/changes.js";
 import { assertCountersAgree } from "../../harness/counters.js";
 import { history } from "../../harness/histories.js";
 import { assertLabelsAgree } from "../../harness/labels.js";
@@ -40,6 +41,7 @@ test("any history is answered as the model answers it, and its counters agree", 
   );
   expect(await assertCountersAgree(server.databaseUrl)).toBe(sessions);
   await assertLabelsAgree(server.databaseUrl);
+  await assertChangesTile(server.databaseUrl);
   const { fault, checked } = await verifyAll(stubs.channel);
   expect(fault).toBeUndefined();
   expect(checked).toBeGreaterThan(0n);

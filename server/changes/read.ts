@@ -1,0 +1,84 @@
+// Reads the change log from a position on, in pages.
+//
+// What is new since a position is what is visible now and was not then. So a transaction that commits
+// late is never passed over, and never waited for. Changes of one session come in the order of their
+// revisions from page to page; within a page, their revisions say the order.
+import type { Queries } from "../db/database.js";
+import { advance, firstUnseen, isReached, upTo } from "./position.js";
+import type { ChangeRow } from "./sql.js";
+import * as sql from "./sql.js";
+
+/** What has happened since a position. */
+export interface ChangesPage {
+  changes: ChangeRow[];
+  /** The position of who has seen these; the old one as long as there is nothing new. */
+  position: string;
+  /** Whether there is more already. */
+  more: boolean;
+  /**
+   * Whether nothing can be missing: false where changes since the position may have been removed.
+   * Does not concern registered readers, whose changes are kept.
+   */
+  complete: boolean;
+}
+
+/** Where a reader begins that wants to see what happens from now on. */
+export async function endOfChanges(queries: Pick<Queries, "query">): Promise<string> {
+  const [log] = await queries.query(sql.findEnd, []);
+  if (!log) throw new Error(NO_LOG);
+  const behind = (log.last_xid ?? 0n) + 1n;
+  return upTo(log.snapshot, behind > log.kept_from ? behind : log.kept_from);
+}
+
+/**
+ * Reads what has happened since a position, in one statement.
+ *
+ * @param most about how many changes; those of one transaction are never parted
+ * @returns undefined when the position is not one of this database: it has been restored from a dump
+ *   or from an earlier point since
+ */
+export async function readChanges(
+  queries: Pick<Queries, "query">,
+  position: string,
+  most: number,
+): Promise<ChangesPage | undefined> {
+  const rows = await queries.query(sql.readChanges, [position, most]);
+  const [log] = rows;
+  if (!log) throw new Error(NO_LOG);
+  if (!isReached(position, log.snapshot)) return undefined;
+  const changes = rows.filter((row) => row.xid !== null);
+  const end = (changes.at(-1)?.xid ?? 0n) + 1n;
+  return {
+    changes,
+    position: advance(position, log.snapshot, end),
+    more: changes.length >= most,
+    complete: firstUnseen(position) >= log.kept_from,
+  };
+}
+
+/** Registers a reader by name, unless it is; from then on it misses nothing. */
+export async function registerReader(queries: Queries, name: string, now: Date): Promise<void> {
+  await queries.query(sql.insertReader, [name, await endOfChanges(queries), now]);
+}
+
+/**
+ * Takes a registered reader's turn, until the end of the transaction.
+ *
+ * @returns its position; undefined when another process has the turn, or it is not registered
+ */
+export async function lockReader(queries: Queries, name: string): Promise<string | undefined> {
+  const [reader] = await queries.query(sql.lockReader, [name]);
+  return reader?.position;
+}
+
+/** Says how far a reader has come whose turn the transaction has. */
+export async function moveReader(
+  queries: Queries,
+  name: string,
+  position: string,
+  now: Date,
+): Promise<void> {
+  await queries.query(sql.moveReader, [name, position, now]);
+}
+
+const NO_LOG = "the table change_log has lost its row";

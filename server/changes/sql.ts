@@ -1,0 +1,151 @@
+// The statements on the change log.
+import { statement } from "../db/database.js";
+
+// One row a session. All parameters but the last are columns, which may come as NULL.
+export const insertChanges = statement<never>(
+  "insert_changes",
+  `INSERT INTO session_changes
+     (conversation_id, tenant_id, first_revision, last_revision, first_seq, last_seq, removed, at)
+   SELECT *, false, $7::timestamptz
+     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])`,
+);
+
+export const insertRemoval = statement<never>(
+  "insert_removal",
+  `INSERT INTO session_changes
+     (conversation_id, tenant_id, first_revision, last_revision, removed, at)
+   VALUES ($1, $2, $3, $3, true, $4)`,
+);
+
+/** What a transaction did to a session. */
+export interface ChangeRow {
+  xid: bigint;
+  conversation_id: bigint;
+  tenant_id: string;
+  first_revision: bigint;
+  last_revision: bigint;
+  first_seq: bigint | null;
+  last_seq: bigint | null;
+  removed: boolean;
+}
+
+/** Where the log stands when it is read. */
+export interface LogRow {
+  snapshot: string;
+  kept_from: bigint;
+}
+
+// xid8 has few operators of its own, and its numbers are far from 2^63.
+const NUMBER = "::text::bigint";
+const LOG = `SELECT pg_current_snapshot()::text AS snapshot, kept_from${NUMBER} AS kept_from
+               FROM change_log`;
+const CHANGE = `xid${NUMBER} AS xid, conversation_id, tenant_id, first_revision, last_revision,
+  first_seq, last_seq, removed`;
+
+/** The log, and its last row's transaction. */
+export const findEnd = statement<LogRow & { last_xid: bigint | null }>(
+  "find_end_of_changes",
+  `SELECT log.*, (SELECT xid${NUMBER} FROM session_changes ORDER BY session_changes.xid DESC LIMIT 1)
+            AS last_xid
+     FROM (${LOG}) AS log`,
+);
+
+// What a reader at the position $1 has not seen: of the transactions that ran then, all; of later
+// ones, whole transactions, $2 rows or a few more. Two ranges of the key, however long a transaction
+// runs. One row with nothing of a change where there is none.
+export const readChanges = statement<LogRow & (ChangeRow | { xid: null })>(
+  "read_changes",
+  `SELECT log.*, c.*
+     FROM (${LOG}) AS log
+     LEFT JOIN (
+       (SELECT ${CHANGE}
+          FROM session_changes
+         WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))))
+        UNION ALL
+       (SELECT ${CHANGE}
+          FROM session_changes
+         WHERE xid >= pg_snapshot_xmax($1::pg_snapshot)
+         ORDER BY session_changes.xid
+         FETCH FIRST $2 ROWS WITH TIES)
+     ) AS c ON true
+    ORDER BY c.xid, c.conversation_id, c.first_revision`,
+);
+
+export const insertReader = statement<never>(
+  "insert_change_reader",
+  `INSERT INTO change_readers (name, position, updated_at)
+   VALUES ($1, $2::pg_snapshot, $3)
+   ON CONFLICT DO NOTHING`,
+);
+
+/** Takes the turn of a reader, unless another process has it. */
+export const lockReader = statement<{ position: string }>(
+  "lock_change_reader",
+  `SELECT position::text AS position FROM change_readers WHERE name = $1 FOR UPDATE SKIP LOCKED`,
+);
+
+export const moveReader = statement<never>(
+  "move_change_reader",
+  `UPDATE change_readers SET position = $2::pg_snapshot, updated_at = $3 WHERE name = $1`,
+);
+
+const SEEN_BY_ALL = `NOT EXISTS (
+  SELECT FROM change_readers WHERE NOT pg_visible_in_snapshot(xid, position))`;
+
+// Of the first $2 rows, those from before $1 that no reader waits for. None of a transaction that
+// has a running one before it: what is kept is then all behind kept_from.
+export const deleteOldChanges = statement<{ gone: bigint }>(
+  "delete_old_changes",
+  `WITH first AS (
+     SELECT xid, conversation_id, first_revision, at
+       FROM session_changes
+      WHERE xid < pg_snapshot_xmin(pg_current_snapshot())
+      ORDER BY xid, conversation_id, first_revision
+      LIMIT $2
+        FOR UPDATE SKIP LOCKED
+   ), gone AS (
+     DELETE FROM session_changes
+      WHERE (xid, conversation_id, first_revision) IN (
+        SELECT xid, conversation_id, first_revision FROM first WHERE at < $1 AND ${SEEN_BY_ALL})
+     RETURNING xid
+   ), moved AS (
+     UPDATE change_log
+        SET kept_from = greatest(kept_from, (last.xid${NUMBER} + 1)::text::xid8)
+       FROM (SELECT xid FROM gone ORDER BY xid DESC LIMIT 1) AS last
+   )
+   SELECT count(*) AS gone FROM gone`,
+);
+
+const NEXT_XID = "pg_snapshot_xmax(pg_current_snapshot())";
+
+/** Whether something in the log names a transaction that this cluster has not come to. */
+export const isForeign = statement<{ foreign: boolean }>(
+  "is_change_log_foreign",
+  `SELECT EXISTS (SELECT FROM session_changes WHERE xid >= ${NEXT_XID})
+       OR EXISTS (SELECT FROM change_readers WHERE pg_snapshot_xmax(position) > ${NEXT_XID})
+       OR EXISTS (SELECT FROM change_log WHERE kept_from > ${NEXT_XID}) AS foreign`,
+);
+
+export const lockLog = statement<never>("lock_change_log", `SELECT FROM change_log FOR UPDATE`);
+
+export const deleteSeen = statement<never>(
+  "delete_seen_changes",
+  `DELETE FROM session_changes WHERE ${SEEN_BY_ALL}`,
+);
+
+export const renumberChanges = statement<never>(
+  "renumber_changes",
+  `UPDATE session_changes SET xid = pg_current_xact_id()`,
+);
+
+/** Puts every reader before this transaction. */
+export const renumberReaders = statement<never>(
+  "renumber_change_readers",
+  `UPDATE change_readers
+      SET position = (pg_current_xact_id()::text || ':' || pg_current_xact_id() || ':')::pg_snapshot`,
+);
+
+export const renumberLog = statement<never>(
+  "renumber_change_log",
+  `UPDATE change_log SET kept_from = pg_current_xact_id()`,
+);
