@@ -12,6 +12,11 @@ import { loadContext } from "./context/load-context.js";
 import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
 import { type DatabaseTraits, inspectDatabase } from "./db/inspect.js";
+import type { EmbeddingsEndpoint, EndpointOptions } from "./embeddings/endpoint.js";
+import { getSearchStatus } from "./embeddings/get-search-status.js";
+import { listEmbeddingFailures } from "./embeddings/list-embedding-failures.js";
+import { retryEmbeddings } from "./embeddings/retry-embeddings.js";
+import { EmbeddingWorker } from "./embeddings/worker.js";
 import { eraseOwner } from "./erasure/erase-owner.js";
 import { Sweeper } from "./expiry/sweeper.js";
 import { forkSession } from "./forks/fork-session.js";
@@ -61,6 +66,9 @@ const LAST_WORD_MS = 1_000;
 /** For the sealer, the sweeper and the snapshots of policies. */
 const BACKGROUND_CONNECTIONS = 2;
 
+/** For the worker that embeds: the queue's, the batch's, and that of an index that is made. */
+const EMBEDDING_CONNECTIONS = 2;
+
 const rpcs: Rpcs = {
   createSession,
   getSession,
@@ -103,6 +111,9 @@ const adminRpcs: AdminRpcs = {
   getModelPolicy,
   updateModelPolicy,
   eraseOwner,
+  getSearchStatus,
+  listEmbeddingFailures,
+  retryEmbeddings,
 };
 
 /** What an app needs of the options. */
@@ -118,6 +129,7 @@ export type AppOptions = Pick<
   | "auditAppends"
   | "graceMs"
   | "sweepMs"
+  | "embeddings"
 >;
 
 /** A serving app. */
@@ -169,6 +181,18 @@ export async function startApp(
     "grpc.enable_channelz": 0,
     "grpc.max_concurrent_streams": limits.waitingCalls,
   });
+  const embeddings = options.embeddings && (await connectEndpoint(options.embeddings));
+  const embedder =
+    embeddings &&
+    new EmbeddingWorker(
+      new Database(databaseUrl, {
+        ...connecting,
+        poolSize: EMBEDDING_CONNECTIONS,
+        name: "agentstore embeddings",
+      }),
+      embeddings,
+      logger,
+    );
   const audit = new AuditSealer(background, logger);
   const snapshots = new PolicySnapshots(background, logger);
   const calls = addServices(
@@ -179,6 +203,7 @@ export async function startApp(
       appends: new AppendQueue(db, options.auditAppends),
       audit,
       snapshots,
+      embeddings,
       limits: { ...limits, messageBytes: options.maxMessageBytes },
       logger,
       authenticate,
@@ -204,7 +229,8 @@ export async function startApp(
     await sweeper.stop();
     await snapshots.stop();
     await audit.stop();
-    await Promise.all([db.close(), background.close()]);
+    await embedder?.stop();
+    await Promise.all([db.close(), background.close(), embedder?.db.close()]);
   };
   try {
     // Before the first change is written. A database that is not there yet is looked at by the sweeps.
@@ -214,11 +240,18 @@ export async function startApp(
     const port = await bind(server, options.host, options.port, credentials);
     audit.start();
     sweeper.start();
+    embedder?.start();
     return { address: join(options.host, port), shutDown };
   } catch (error) {
     await shutDown();
     throw error;
   }
+}
+
+// Loaded where it is used only: the client of the endpoint takes its time.
+async function connectEndpoint(options: EndpointOptions): Promise<EmbeddingsEndpoint> {
+  const { EmbeddingsEndpoint } = await import("./embeddings/endpoint.js");
+  return new EmbeddingsEndpoint(options);
 }
 
 function serverCredentials({ tlsCert, tlsKey }: AppOptions): ServerCredentials {

@@ -1,4 +1,5 @@
 // What an operator sets, and the fixed limits of the service.
+import type { EndpointOptions } from "./embeddings/endpoint.js";
 
 /** The options of `agentstore serve`. */
 export interface ServeOptions {
@@ -31,6 +32,8 @@ export interface ServeOptions {
   graceMs: number;
   /** How often what has expired is removed, about, in milliseconds; 0 for never. */
   sweepMs: number;
+  /** Where messages and queries are embedded; absent: nowhere. */
+  embeddings?: EndpointOptions | undefined;
   /** pino's level. */
   logLevel: string;
 }

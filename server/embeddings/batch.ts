@@ -1,7 +1,8 @@
 // Takes up some of the messages that wait, embeds them, and says what came of it.
 import { limits } from "../config.js";
 import type { Database } from "../db/database.js";
-import { type EmbeddingsEndpoint, EndpointError } from "./endpoint.js";
+import type { EmbeddingsEndpoint } from "./endpoint.js";
+import { EndpointError } from "./endpoint-error.js";
 import { keyOf, keysOf } from "./keys.js";
 import type { ClaimRow } from "./sql.js";
 import * as sql from "./sql.js";

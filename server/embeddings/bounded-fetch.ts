@@ -1,5 +1,5 @@
 // fetch, for servers that may answer anything: an answer ends at a limit, and redirects are not followed.
-import { EndpointError } from "./endpoint.js";
+import { EndpointError } from "./endpoint-error.js";
 
 /**
  * Makes a fetch whose answers have so many bytes at the most.
@@ -18,7 +18,8 @@ export function boundedFetch(most: number): typeof fetch {
       transform(chunk, controller) {
         left -= chunk.length;
         if (left >= 0) controller.enqueue(chunk);
-        else controller.error(new EndpointError("failed", `its answer has more than ${most} bytes`));
+        else
+          controller.error(new EndpointError("failed", `its answer has more than ${most} bytes`));
       },
     });
     return new Response(response.body?.pipeThrough(bound) ?? null, response);

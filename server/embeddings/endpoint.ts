@@ -2,6 +2,7 @@
 import OpenAI from "openai";
 import { limits } from "../config.js";
 import { boundedFetch } from "./bounded-fetch.js";
+import { EndpointError } from "./endpoint-error.js";
 import { vectorFault } from "./vector.js";
 
 /** Where embeddings are made. */
@@ -14,28 +15,6 @@ export interface EndpointOptions {
   dimensions?: number | undefined;
   /** The bearer token, if it wants one. */
   apiKey?: string | undefined;
-}
-
-/** Whose fault it is that there is no embedding. */
-export type EndpointFault =
-  /** It asks to be left alone for a while. */
-  | "busy"
-  /** It does not take the texts. */
-  | "refused"
-  /** Anything else: it is away, slow or broken, or answers what is no answer. */
-  | "failed";
-
-/** Says why an endpoint has not answered. The text holds nothing of what was sent or received. */
-export class EndpointError extends Error {
-  /** @param retryAfterMs how long to leave it alone, if it says so, in milliseconds */
-  constructor(
-    readonly fault: EndpointFault,
-    message: string,
-    readonly retryAfterMs?: number,
-  ) {
-    super(message);
-    this.name = "EndpointError";
-  }
 }
 
 /** The client of an endpoint. */
@@ -124,7 +103,8 @@ function toEndpointError(error: unknown, requestMs: number): unknown {
   }
   // What the body holds is not what it is called, or it broke off.
   if (error instanceof SyntaxError) return new EndpointError("failed", "its answer is no JSON");
-  if (error instanceof TypeError && error.cause) return new EndpointError("failed", "its answer broke off");
+  if (error instanceof TypeError && error.cause)
+    return new EndpointError("failed", "its answer broke off");
   return error;
 }
 
@@ -146,7 +126,8 @@ function retryAfter(headers: Headers | undefined): number | undefined {
 
 function readAnswer(answer: unknown, count: number, dimensions?: number): Float32Array[] {
   const data = (answer as { data?: unknown } | null)?.data;
-  if (!Array.isArray(data)) throw new EndpointError("failed", "its answer is no list of embeddings");
+  if (!Array.isArray(data))
+    throw new EndpointError("failed", "its answer is no list of embeddings");
   if (data.length !== count) {
     throw new EndpointError("failed", `it answered ${data.length} embeddings for ${count} texts`);
   }
@@ -169,7 +150,8 @@ function readVector(values: unknown, dimensions: number | undefined): Float32Arr
   const isVector = Array.isArray(values) && values.every((value) => typeof value === "number");
   if (!isVector) throw new EndpointError("failed", "an embedding of it is no list of numbers");
   const fault = vectorFault(values);
-  if (fault) throw new EndpointError("failed", `an embedding of it is no vector: it ${fault.description}`);
+  if (fault)
+    throw new EndpointError("failed", `an embedding of it is no vector: it ${fault.description}`);
   if (dimensions !== undefined && values.length !== dimensions) {
     throw new EndpointError(
       "failed",

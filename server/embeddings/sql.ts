@@ -95,7 +95,7 @@ export const lockBackfill = statement<{ after_conversation_id: bigint; after_seq
 export const countWaiting = statement<{ waiting: bigint }>(
   "count_waiting_embeddings",
   `SELECT count(*) AS waiting
-     FROM (SELECT FROM embedding_queue WHERE failed_at IS NULL LIMIT $1) AS some`,
+     FROM (SELECT FROM embedding_queue WHERE failed_at IS NULL LIMIT $1) AS counted`,
 );
 
 /** The next $3 messages behind a key, and where they end. */
@@ -232,6 +232,19 @@ export const forgetChanged = statement<never>(
            AND v.content = m.content AND v.deleted_at IS NULL))`,
 );
 
+/** What was given up and is deleted by now needs nobody to look at it. */
+export const dequeueDeleted = statement<never>(
+  "dequeue_embeddings_of_deleted",
+  `DELETE FROM embedding_queue
+    WHERE (conversation_id, seq) IN (
+      SELECT q.conversation_id, q.seq
+        FROM embedding_queue AS q
+        JOIN conversation_messages AS m USING (conversation_id, seq)
+       WHERE q.conversation_id = $1 AND q.seq BETWEEN $2 AND $3 AND m.deleted_at IS NOT NULL
+       ORDER BY q.seq
+         FOR UPDATE OF q)`,
+);
+
 export const forgetAll = statement<never>(
   "forget_embeddings",
   `DELETE FROM message_embeddings WHERE conversation_id = $1`,
@@ -255,7 +268,7 @@ export const copyToFork = statement<never>(
     WHERE e.conversation_id = $1 AND m.conversation_id = $1 AND e.seq <= $2 AND m.revision <= $3`,
 );
 
-export const insertNew = statement<never>(
+export const insertGiven = statement<never>(
   "insert_given_embedding",
   `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
    VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5)`,
@@ -287,4 +300,54 @@ export const describeIndex = statement<{ text: string }>(
      'CREATE INDEX CONCURRENTLY IF NOT EXISTS %I ON message_embeddings
        USING hnsw ((embedding::halfvec(%s)) halfvec_cosine_ops) WHERE model = %L AND dimensions = %s',
      $1::text, $2::integer, $3::text, $2) AS text`,
+);
+
+/** What waits for its embedding in a tenant, and what was given up. */
+export const getQueueStatus = statement<{
+  pending: bigint;
+  oldest: Date | null;
+  failed: bigint;
+}>(
+  "get_embedding_queue_status",
+  `SELECT (SELECT count(*) FROM embedding_queue WHERE tenant_id = $1 AND failed_at IS NULL) AS pending,
+          (SELECT min(queued_at) FROM embedding_queue WHERE tenant_id = $1 AND failed_at IS NULL)
+            AS oldest,
+          (SELECT count(*) FROM embedding_queue WHERE tenant_id = $1 AND failed_at IS NOT NULL)
+            AS failed`,
+);
+
+/** A message that was given up. */
+export interface FailureRow {
+  conversation_id: bigint;
+  seq: bigint;
+  failures: number;
+  error: string | null;
+  failed_at: Date;
+}
+
+const FAILED = `tenant_id = $1 AND failed_at IS NOT NULL AND ($2 = 0 OR conversation_id = $2)`;
+
+/** $1 tenant, $2 session or 0, behind the key ($3, $4), $5 how many. */
+export const listFailures = statement<FailureRow>(
+  "list_embedding_failures",
+  `SELECT conversation_id, seq, failures, error, failed_at
+     FROM embedding_queue
+    WHERE ${FAILED} AND (conversation_id, seq) > ($3, $4)
+    ORDER BY conversation_id, seq
+    LIMIT $5`,
+);
+
+/** $1 tenant, $2 session or 0, $3 now. */
+export const retryFailures = statement<{ seq: bigint }>(
+  "retry_embeddings",
+  `UPDATE embedding_queue AS q
+      SET failures = 0, error = NULL, failed_at = NULL, due_at = $3, queued_at = $3
+     FROM (
+       SELECT conversation_id, seq FROM embedding_queue
+        WHERE ${FAILED}
+        ORDER BY conversation_id, seq
+          FOR UPDATE
+     ) AS failed
+    WHERE q.conversation_id = failed.conversation_id AND q.seq = failed.seq
+   RETURNING q.seq`,
 );

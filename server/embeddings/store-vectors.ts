@@ -1,6 +1,6 @@
 // Stores the vectors of messages that still say what was embedded.
 import type { Database, Queries } from "../db/database.js";
-import { EndpointError } from "./endpoint.js";
+import { EndpointError } from "./endpoint-error.js";
 import { compareKeys, type Key, keyOf, keysOf } from "./keys.js";
 import type { TextRow } from "./sql.js";
 import * as sql from "./sql.js";

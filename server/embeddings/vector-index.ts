@@ -56,7 +56,10 @@ async function havePgvector(db: Database, logger: Logger, signal: AbortSignal): 
     return true;
   } catch (error) {
     if (signal.aborted) throw error;
-    logger.info({ err: error }, "pgvector is there, but not for this user: CREATE EXTENSION vector");
+    logger.info(
+      { err: error },
+      "pgvector is there, but not for this user: CREATE EXTENSION vector",
+    );
     return false;
   }
 }

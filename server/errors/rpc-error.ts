@@ -39,6 +39,9 @@ export const reasonCodes: Record<ReasonName, status> = {
   PERMISSION_DENIED: status.PERMISSION_DENIED,
   INVALID_IMPORT: status.INVALID_ARGUMENT,
   ETAG_MISMATCH: status.ABORTED,
+  EMBEDDINGS_NOT_CONFIGURED: status.FAILED_PRECONDITION,
+  EMBEDDINGS_UNAVAILABLE: status.UNAVAILABLE,
+  VECTOR_INDEX_REQUIRED: status.FAILED_PRECONDITION,
 };
 
 /** A field that a request got wrong. */

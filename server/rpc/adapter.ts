@@ -12,6 +12,7 @@ import { AgentStoreAdminService } from "../../gen/agentstore/v1/agent_store_admi
 import type { AuditSealer } from "../audit/sealer.js";
 import type { Authenticate } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
+import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import { shuttingDown } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
@@ -27,6 +28,8 @@ export interface ServerContext {
   appends: AppendQueue;
   audit: AuditSealer;
   snapshots: PolicySnapshots;
+  /** What embeds queries; absent where none is configured. */
+  embeddings?: EmbeddingsEndpoint | undefined;
   limits: Limits;
   logger: Logger;
   authenticate: Authenticate;

@@ -10,6 +10,7 @@ import {
 import type { AuditSealer } from "../audit/sealer.js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
+import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import { RpcError, tooLong } from "../errors/rpc-error.js";
 import { toServiceError } from "../errors/status.js";
 import type { AppendQueue } from "../messages/append-queue.js";
@@ -36,6 +37,7 @@ export interface CallEnvironment {
   appends: AppendQueue;
   audit: AuditSealer;
   snapshots: PolicySnapshots;
+  embeddings?: EmbeddingsEndpoint | undefined;
   limits: Limits;
 }
 
@@ -57,6 +59,7 @@ export class GrpcCall implements Call {
   readonly appends: AppendQueue;
   readonly audit: AuditSealer;
   readonly snapshots: PolicySnapshots;
+  readonly embeddings: EmbeddingsEndpoint | undefined;
   readonly limits: Limits;
   requestBytes: number;
   readonly #respond: sendUnaryData<unknown> | undefined;
@@ -80,6 +83,7 @@ export class GrpcCall implements Call {
     this.appends = environment.appends;
     this.audit = environment.audit;
     this.snapshots = environment.snapshots;
+    this.embeddings = environment.embeddings;
     this.limits = environment.limits;
     this.requestBytes = "request" in raw ? raw.request.length : 0;
     (raw as EventEmitter).on("cancelled", () => {

@@ -8,6 +8,11 @@ import {
   VerifyAuditRequest,
   type VerifyAuditResponse,
 } from "../../gen/agentstore/v1/audit.js";
+import {
+  GetSearchStatusRequest,
+  ListEmbeddingFailuresRequest,
+  RetryEmbeddingsRequest,
+} from "../../gen/agentstore/v1/embeddings.js";
 import { EraseOwnerRequest } from "../../gen/agentstore/v1/erasure.js";
 import {
   GetModelPolicyRequest,
@@ -20,6 +25,9 @@ const REQUESTS = {
   getModelPolicy: GetModelPolicyRequest,
   updateModelPolicy: UpdateModelPolicyRequest,
   eraseOwner: EraseOwnerRequest,
+  getSearchStatus: GetSearchStatusRequest,
+  listEmbeddingFailures: ListEmbeddingFailuresRequest,
+  retryEmbeddings: RetryEmbeddingsRequest,
 };
 
 type Name = keyof typeof REQUESTS;
