@@ -13,7 +13,7 @@ import * as sql from "../../server/changes/sql.js";
 import { Database } from "../../server/db/database.js";
 import { assertChangesTile } from "../harness/changes.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
-import { holdLock } from "../harness/postgres-watch.js";
+import { holdLock, until } from "../harness/postgres-watch.js";
 import { startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
 
@@ -37,8 +37,9 @@ const queries = {
     db.query<Row>(statement, values, signal),
 };
 const end = () => endOfChanges(queries);
+type Row = Record<string, string>;
 const run = (text: string, values: unknown[] = []) =>
-  withClient(database.url, async (client) => (await client.query(text, values)).rows);
+  withClient(database.url, async (client) => (await client.query<Row>(text, values)).rows);
 
 async function read(position: string, most = 1_000): Promise<ChangesPage> {
   const page = await readChanges(queries, position, most);
@@ -108,7 +109,7 @@ test("pages part no transaction, and add up to what there is", async () => {
     const ids = new Set(idsOf(page));
     for (const id of ids) expect(idsOf(page).filter((one) => one === id)).toHaveLength(7);
   } while (page.more);
-  expect(seen).toEqual(Array.from({ length: 40 }, (_, n) => Array(7).fill(BigInt(n + 1))).flat());
+  expect(seen).toEqual(Array.from({ length: 40 * 7 }, (_, n) => BigInt(Math.floor(n / 7) + 1)));
   await late.commit();
   expect(idsOf(await read(position, 10))).toEqual([100n]);
 });
@@ -120,12 +121,13 @@ test("a page is a range of the key, however long a transaction runs", async () =
   const { position } = await read(start, 1);
   await change(3);
   await run("ANALYZE session_changes");
-  const plan = await run(
+  const [plan] = await run(
     `EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) ${sql.readChanges.text
       .replaceAll("$1", `'${position}'`)
       .replaceAll("$2", "100")}`,
   );
-  expect(scanned(plan[0]["QUERY PLAN"][0].Plan)).toBeLessThan(100);
+  const [{ Plan: root }] = plan!["QUERY PLAN"] as unknown as [{ Plan: PlanNode }];
+  expect(scanned(root)).toBeLessThan(100);
   await open.release();
 });
 
@@ -146,6 +148,16 @@ describe("registered readers", () => {
   const later = () => new Date(Date.now() + 1_000);
   const register = (name: string) =>
     db.transaction((t) => registerReader(t, name, later()), signal);
+  /** Transactions of other databases keep changes, too, for as long as they run. */
+  async function removes(changes: number): Promise<void> {
+    let removed = 0;
+    await until(`${changes} changes are removed`, async () => {
+      const both = [1, 2].map(() => removeOldChanges(db, later(), signal));
+      for (const one of await Promise.all(both)) removed += one;
+      return removed >= changes;
+    });
+    expect(removed).toBe(changes);
+  }
   const take = (name: string) => db.transaction((t) => lockReader(t, name), signal);
 
   test("keep what they have not seen, and nothing else is kept for long", async () => {
@@ -154,7 +166,7 @@ describe("registered readers", () => {
     await change(2);
     const position = await end();
     expect(await removeOldChanges(db, new Date(0), signal)).toBe(0);
-    expect(await removeOldChanges(db, later(), signal)).toBe(1);
+    await removes(1);
     const before = (await take("search")) ?? "";
     expect(idsOf(await read(before))).toEqual([2n]);
     await db.transaction(async (t) => {
@@ -166,7 +178,7 @@ describe("registered readers", () => {
     // Registered once more, it stays where it is.
     await register("search");
     expect(await take("search")).toBe(position);
-    expect(await removeOldChanges(db, later(), signal)).toBe(1);
+    await removes(1);
   });
 
   test("others hear that what they ask for may be gone", async () => {
@@ -174,7 +186,7 @@ describe("registered readers", () => {
     await change(1);
     const recent = await end();
     expect((await read(old)).complete).toBe(true);
-    await removeOldChanges(db, later(), signal);
+    await removes(1);
     expect(await read(old)).toMatchObject({ changes: [], complete: false });
     expect(await read(recent)).toMatchObject({ changes: [], complete: true });
     expect(await read(await end())).toMatchObject({ complete: true });
@@ -185,13 +197,12 @@ describe("registered readers", () => {
     await change(2);
     expect(await removeOldChanges(db, later(), signal)).toBe(0);
     await open.commit();
-    expect(await removeOldChanges(db, later(), signal)).toBe(2);
+    await removes(2);
   });
 
   test("batches end, with two servers at once", async () => {
     await change(1, 1, 25_000);
-    const removed = await Promise.all([1, 2].map(() => removeOldChanges(db, later(), signal)));
-    expect(removed[0]! + removed[1]! + (await removeOldChanges(db, later(), signal))).toBe(25_000);
+    await removes(25_000);
   });
 });
 
@@ -203,21 +214,22 @@ describe("a log that another cluster has written", () => {
   test("does not make readers silent, and they see what not all of them had seen", async () => {
     await change(1);
     await change(2);
-    await run(`UPDATE session_changes
-                  SET xid = (${AHEAD} + conversation_id)::text::xid8`);
+    const [now] = await run(`SELECT ${AHEAD} AS ahead`);
+    const { ahead } = now!;
+    await run("UPDATE session_changes SET xid = ($1::bigint + conversation_id)::text::xid8", [
+      ahead,
+    ]);
     for (const [name, seen] of [
-      ["search", 1],
-      ["embeddings", 2],
+      ["search", 1n],
+      ["embeddings", 2n],
     ] as const) {
-      await run(
-        `INSERT INTO change_readers
-         SELECT $1, (${AHEAD} + $2 + 1 || ':' || ${AHEAD} + $2 + 1 || ':')::pg_snapshot, now()`,
-        [name, seen],
-      );
+      const next = BigInt(ahead!) + seen + 1n;
+      const position = `${next}:${next}:`;
+      await run("INSERT INTO change_readers VALUES ($1, $2, now())", [name, position]);
     }
-    await run(`UPDATE change_log SET kept_from = ${AHEAD}::text::xid8`);
+    await run("UPDATE change_log SET kept_from = $1", [ahead]);
     const [foreign] = await run("SELECT position::text FROM change_readers WHERE name = 'search'");
-    expect(await readChanges(queries, foreign!.position, 10)).toBeUndefined();
+    expect(await readChanges(queries, foreign!.position!, 10)).toBeUndefined();
     await Promise.all([renumber(), renumber(), renumber()]);
     await change(3);
     for (const name of ["search", "embeddings"]) {
@@ -226,9 +238,9 @@ describe("a log that another cluster has written", () => {
       expect(idsOf(page)).toEqual([2n, 3n]);
       expect(idsOf(await read(page.position))).toEqual([]);
     }
-    const now = await end();
+    const last = await end();
     await change(4);
-    expect(await read(now)).toMatchObject({ complete: true, changes: [{ conversation_id: 4n }] });
+    expect(await read(last)).toMatchObject({ complete: true, changes: [{ conversation_id: 4n }] });
   });
 
   test.each([
@@ -297,7 +309,8 @@ test("groups of appends leave a row for each of their sessions", async () => {
         ),
       );
       const { changes } = await read(now);
-      expect(changes.map(({ conversation_id: id }) => id).sort()).toEqual([...ids].sort());
+      expect(new Set(changes.map(({ conversation_id: id }) => id))).toEqual(new Set(ids));
+      expect(changes).toHaveLength(ids.length);
       const first = BigInt(2 * round + 1);
       for (const change of changes) {
         expect(change).toMatchObject({
