@@ -10,13 +10,19 @@ CREATE TABLE message_embeddings (
   model text NOT NULL,
   tenant_id text NOT NULL,
   dimensions integer NOT NULL,
-  -- Of length 1. An array is there without pgvector, and pgvector can index it as what it takes it for.
+  -- Of length 1. An array can be had without pgvector, and pgvector can index it.
   embedding real[] NOT NULL,
+  -- The same in one byte for each number, signed, in units of scale: what a search without an index
+  -- reads of all vectors, before it looks at the best of them closely.
+  code bytea NOT NULL,
+  scale real NOT NULL,
   PRIMARY KEY (conversation_id, seq, model)
 );
 
--- Not compressed: that costs time and saves next to nothing.
-ALTER TABLE message_embeddings ALTER COLUMN embedding SET STORAGE EXTERNAL;
+-- Not compressed: that costs time and saves next to nothing. The codes stay in the row.
+ALTER TABLE message_embeddings
+  ALTER COLUMN embedding SET STORAGE EXTERNAL,
+  ALTER COLUMN code SET STORAGE PLAIN;
 
 -- The vectors that can be compared with each other.
 CREATE INDEX message_embeddings_space ON message_embeddings (tenant_id, model, dimensions);

@@ -4,7 +4,7 @@ import type { Queries } from "../db/database.js";
 import type { Limits } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
 import * as sql from "./sql.js";
-import { direction, vectorFault } from "./vector.js";
+import { vectorFault, vectorValues } from "./vector.js";
 
 /** A vector that a caller has given with a message. */
 export interface GivenEmbedding {
@@ -37,13 +37,7 @@ export function checkVector(field: string, values: number[], check: FieldChecks)
 export async function putGiven(queries: Queries, given: readonly GivenEmbedding[]): Promise<void> {
   await Promise.all(
     given.map(({ conversationId, seq, tenant, embedding: { model, values } }) =>
-      queries.query(sql.insertGiven, [
-        conversationId,
-        seq,
-        model,
-        tenant,
-        Array.from(direction(values)),
-      ]),
+      queries.query(sql.insertGiven, [conversationId, seq, model, tenant, ...vectorValues(values)]),
     ),
   );
 }

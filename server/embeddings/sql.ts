@@ -183,14 +183,22 @@ export const holdMessages = statement<{ seq: bigint; revision: bigint }>(
       FOR SHARE SKIP LOCKED`,
 );
 
-/** $1 session, $2 seq, $3 model, $4 tenant, $5 the vector. */
+const VECTOR = "conversation_id, seq, model, tenant_id, dimensions, embedding, code, scale";
+
+// $1 session, $2 seq, $3 model, $4 tenant, and of the vector $5 the numbers, $6 the code, $7 the scale.
+const INSERT = `INSERT INTO message_embeddings (${VECTOR})
+   VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5, $6, $7)`;
+
 export const putEmbedding = statement<never>(
   "put_embedding",
-  `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
-   VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5)
+  `${INSERT}
    ON CONFLICT (conversation_id, seq, model) DO UPDATE
-      SET dimensions = excluded.dimensions, embedding = excluded.embedding`,
+      SET dimensions = excluded.dimensions, embedding = excluded.embedding,
+          code = excluded.code, scale = excluded.scale`,
 );
+
+/** As putEmbedding, with a message that is new. */
+export const insertGiven = statement<never>("insert_given_embedding", INSERT);
 
 const KEYS = `unnest($1::bigint[], $2::bigint[]) AS d (conversation_id, seq)`;
 
@@ -261,18 +269,13 @@ export const dequeueAll = statement<never>(
 /** A fork's messages mean what those mean that it has taken over as they are now. See copy_messages. */
 export const copyToFork = statement<never>(
   "copy_embeddings",
-  `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
-   SELECT $4::bigint, e.seq, e.model, e.tenant_id, e.dimensions, e.embedding
+  `INSERT INTO message_embeddings (${VECTOR})
+   SELECT $4::bigint, e.seq, e.model, e.tenant_id, e.dimensions, e.embedding, e.code, e.scale
      FROM message_embeddings AS e
      JOIN conversation_messages AS m ON m.conversation_id = e.conversation_id AND m.seq = e.seq
     WHERE e.conversation_id = $1 AND m.conversation_id = $1 AND e.seq <= $2 AND m.revision <= $3`,
 );
 
-export const insertGiven = statement<never>(
-  "insert_given_embedding",
-  `INSERT INTO message_embeddings (conversation_id, seq, model, tenant_id, dimensions, embedding)
-   VALUES ($1, $2, $3, $4, cardinality($5::real[]), $5)`,
-);
 
 /** pgvector where it can be had, from the release on that goes on searching behind a filter. */
 export const findPgvector = statement<{ installed: boolean }>(

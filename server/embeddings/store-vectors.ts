@@ -4,7 +4,7 @@ import { EndpointError } from "./endpoint-error.js";
 import { compareKeys, type Key, keyOf, keysOf } from "./keys.js";
 import type { TextRow } from "./sql.js";
 import * as sql from "./sql.js";
-import { direction } from "./vector.js";
+import { vectorValues } from "./vector.js";
 
 /** A message that was embedded as it was at a revision. */
 export interface ReadMessage extends TextRow {
@@ -49,7 +49,7 @@ export async function storeVectors(
             seq,
             model,
             tenant_id,
-            Array.from(direction(vector)),
+            ...vectorValues(vector),
           ]),
         ),
         transaction.query(sql.dequeue, keysOf(held)),

@@ -33,3 +33,31 @@ export function direction(values: ArrayLike<number>): Float32Array {
   const length = Math.sqrt(scaled.reduce((sum, value) => sum + value * value, 0));
   return Float32Array.from(scaled, (value) => value / length);
 }
+
+/** A vector's columns: the numbers of its direction, and their code in units of a scale. */
+export function vectorValues(values: ArrayLike<number>): [number[], Buffer, number] {
+  const unit = direction(values);
+  const most = unit.reduce((greatest, value) => Math.max(greatest, Math.abs(value)), 0);
+  const scale = most / CODE_MOST;
+  const code = Int8Array.from(unit, (value) => Math.round(value / scale));
+  return [Array.from(unit), Buffer.from(code.buffer), scale];
+}
+
+/** The scalar product of a vector and a code, in units of the code's scale. */
+export function codeProduct(query: Float32Array, code: Int8Array): number {
+  let sum = 0;
+  for (let place = 0; place < query.length; place++) {
+    sum += (query[place] as number) * (code[place] as number);
+  }
+  return sum;
+}
+
+/** The scalar product of two vectors. */
+export function product(a: Float32Array, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let place = 0; place < a.length; place++) sum += (a[place] as number) * (b[place] as number);
+  return sum;
+}
+
+/** The largest number of a code. */
+const CODE_MOST = 127;
