@@ -13,7 +13,6 @@ import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
 import { type DatabaseTraits, inspectDatabase } from "./db/inspect.js";
 import type { EmbeddingsEndpoint, EndpointOptions } from "./embeddings/endpoint.js";
-import { getSearchStatus } from "./embeddings/get-search-status.js";
 import { listEmbeddingFailures } from "./embeddings/list-embedding-failures.js";
 import { retryEmbeddings } from "./embeddings/retry-embeddings.js";
 import { EmbeddingWorker } from "./embeddings/worker.js";
@@ -41,6 +40,8 @@ import { addHealth } from "./rpc/health.js";
 import type { AdminRpcs, Rpcs } from "./rpc/method.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
+import { getSearchStatus } from "./search/get-search-status.js";
+import { SearchIndexer } from "./search/indexer.js";
 import { searchMessages } from "./search/search-messages.js";
 import { createSession } from "./sessions/create-session.js";
 import { deleteSession } from "./sessions/delete-session.js";
@@ -63,8 +64,8 @@ import { importSessions } from "./transfer/import-sessions.js";
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
 
-/** For the sealer, the sweeper and the snapshots of policies. */
-const BACKGROUND_CONNECTIONS = 2;
+/** For the sealer, the sweeper, the snapshots of policies and the indexer of search. */
+const BACKGROUND_CONNECTIONS = 3;
 
 /** For the worker that embeds: the queue's, the batch's, and that of an index that is made. */
 const EMBEDDING_CONNECTIONS = 2;
@@ -209,6 +210,7 @@ export async function startApp(
       authenticate,
     },
   );
+  const indexer = new SearchIndexer(background, logger);
   const sweeper = new Sweeper(background, logger, options.sweepMs);
   const health = addHealth(server, databaseUrl, logger);
   addReflection(server);
@@ -226,6 +228,7 @@ export async function startApp(
     clearTimeout(grace);
     clearTimeout(lastWord);
     calls.close();
+    await indexer.stop();
     await sweeper.stop();
     await snapshots.stop();
     await audit.stop();
@@ -241,6 +244,7 @@ export async function startApp(
     audit.start();
     sweeper.start();
     embedder?.start();
+    indexer.start();
     return { address: join(options.host, port), shutDown };
   } catch (error) {
     await shutDown();

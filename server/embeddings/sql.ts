@@ -276,7 +276,6 @@ export const copyToFork = statement<never>(
     WHERE e.conversation_id = $1 AND m.conversation_id = $1 AND e.seq <= $2 AND m.revision <= $3`,
 );
 
-
 /** pgvector where it can be had, from the release on that goes on searching behind a filter. */
 export const findPgvector = statement<{ installed: boolean }>(
   "find_pgvector",

@@ -5,6 +5,7 @@ import type { Queries } from "../db/database.js";
 import { forgetChanged } from "../embeddings/forget.js";
 import { countChanges } from "../messages/versions/sql.js";
 import type { CallContext } from "../rpc/call.js";
+import { forgetMessages } from "../search/forget.js";
 import { syncLabels } from "../sessions/labels.js";
 import type { Removed } from "./receipt.js";
 import * as sql from "./sql.js";
@@ -59,6 +60,7 @@ export async function emptyShare(
       conversationId: fork,
       fields: ["messages", "title", "tags", "metadata", "state", "snapshots"],
     }),
+    forgetMessages(queries, fork, [after, seq]),
   ]);
   return {
     emptiedMessages: BigInt(emptied.length),

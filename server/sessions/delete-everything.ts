@@ -5,6 +5,7 @@ import { forgetEmbeddings } from "../embeddings/forget.js";
 import { forgetAnswers } from "../idempotency/requests.js";
 import { deleteAllMessages } from "../messages/delete-all-messages.js";
 import { present } from "../present.js";
+import { forgetSession } from "../search/forget.js";
 import { deleteAllSnapshots } from "../snapshots/snapshot.js";
 import { deleteState } from "../state/state.js";
 import { forgetImport } from "../transfer/forget-import.js";
@@ -27,6 +28,7 @@ export async function deleteEverything(
   const belongings = [
     deleteAllMessages(queries, conversationId),
     forgetEmbeddings(queries, conversationId),
+    forgetSession(queries, conversationId),
     forgetAnswers(queries, conversationId),
     forgetImport(queries, conversationId),
     deleteState(queries, conversationId),

@@ -28,7 +28,8 @@ export function checkSessionFilter(
   checkRange(`${prefix}last_message`, filter.lastMessage, check);
 }
 
-function checkTags(
+/** Checks a list of tags that sessions are chosen by. */
+export function checkTags(
   field: string,
   tags: string[],
   most: number,
@@ -44,7 +45,8 @@ function checkTags(
   });
 }
 
-function checkRange(field: string, range: TimeRange | undefined, check: FieldChecks): void {
+/** Checks a range of times. */
+export function checkRange(field: string, range: TimeRange | undefined, check: FieldChecks): void {
   if (!range) return;
   const { start, end } = range;
   check.time(`${field}.start`, start);

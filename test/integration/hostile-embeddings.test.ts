@@ -253,11 +253,13 @@ describe("a message that the endpoint cannot embed", () => {
   const status = async () => await adminCall(stubs.channel, "getSearchStatus", {});
   const failures = async () =>
     (await adminCall(stubs.channel, "listEmbeddingFailures", {})).failures;
-  const poisonedBy = (code: number): Behaviour => (request, response) => {
-    if (!request.input.some((text) => text.includes("poison"))) return false;
-    json(response, { error: { message: `I cannot read ${request.input.join()}` } }, code);
-    return true;
-  };
+  const poisonedBy =
+    (code: number): Behaviour =>
+    (request, response) => {
+      if (!request.input.some((text) => text.includes("poison"))) return false;
+      json(response, { error: { message: `I cannot read ${request.input.join()}` } }, code);
+      return true;
+    };
 
   test("is given up, does not hold up the others, and is embedded when asked for", async () => {
     endpoint.behaviour = poisonedBy(400);

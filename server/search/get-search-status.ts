@@ -3,10 +3,11 @@ import type {
   GetSearchStatusRequest,
   GetSearchStatusResponse,
 } from "../../gen/agentstore/v1/embeddings.js";
+import * as sql from "../embeddings/sql.js";
+import { hasVectorIndex } from "../embeddings/vector-index.js";
 import { present } from "../present.js";
 import type { UnaryRpc } from "../rpc/method.js";
-import * as sql from "./sql.js";
-import { hasVectorIndex } from "./vector-index.js";
+import { getLag } from "./sql.js";
 
 export const getSearchStatus: UnaryRpc<GetSearchStatusRequest, GetSearchStatusResponse> = {
   validate() {},
@@ -14,7 +15,8 @@ export const getSearchStatus: UnaryRpc<GetSearchStatusRequest, GetSearchStatusRe
   async handle(_, context) {
     const { db, principal, signal, embeddings } = context;
     const model = embeddings?.model ?? "";
-    const [[queue], [known]] = await Promise.all([
+    const [[lag], [queue], [known]] = await Promise.all([
+      db.query(getLag, [principal.tenant, ""], signal),
       db.query(sql.getQueueStatus, [principal.tenant], signal),
       db.query(sql.getModel, [model], signal),
     ]);
@@ -22,7 +24,7 @@ export const getSearchStatus: UnaryRpc<GetSearchStatusRequest, GetSearchStatusRe
     const dimensions = known?.dimensions ?? 0;
     const indexed = dimensions > 0 && (await hasVectorIndex(db, { model, dimensions }, signal));
     return {
-      unindexedMessages: 0n,
+      unindexedMessages: (lag?.changed ?? 0n) + (lag?.unfilled ?? 0n),
       pendingEmbeddings: pending,
       embeddingLagMs: BigInt(oldest ? Math.max(0, Date.now() - oldest.getTime()) : 0),
       failedEmbeddings: failed,
