@@ -25,7 +25,7 @@ COPY gen/agentstore.binpb gen/
 COPY --from=build /app/dist dist
 # The image's user `node`, by number, so that a cluster can see that it is not root.
 USER 1000:1000
-EXPOSE 50051
+EXPOSE 50051 50052
 # For a server with TLS, override it: node scripts/healthcheck.mjs HOST:PORT CA-FILE
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
   CMD ["node", "scripts/healthcheck.mjs"]

@@ -267,6 +267,30 @@ export class EtagMismatchError extends AgentStoreError {
   }
 }
 
+/** The session has not come to the revision that a watch is to go on after. */
+export class RevisionAheadError extends AgentStoreError {
+  static {
+    RevisionAheadError.prototype.name = "RevisionAheadError";
+  }
+
+  /** The session. */
+  get conversationId(): bigint | undefined {
+    return int64At(this, "conversation_id");
+  }
+
+  /** The session's revision. */
+  get revision(): bigint | undefined {
+    return int64At(this, "revision");
+  }
+}
+
+/** What a watch is to go on from is not kept any more: watch from the beginning, or from now on. */
+export class PositionExpiredError extends AgentStoreError {
+  static {
+    PositionExpiredError.prototype.name = "PositionExpiredError";
+  }
+}
+
 /**
  * The revision of a message, or of a session, is not the expected one: someone else has made a
  * change. Read it again, decide anew, and repeat the change. Never retried by itself.

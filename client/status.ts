@@ -17,6 +17,8 @@ const BY_REASON = new Map<string, ErrorClass>([
   ["MESSAGE_NOT_FOUND", errors.MessageNotFoundError],
   ["LAST_SEQ_MISMATCH", errors.LastSeqMismatchError],
   ["ETAG_MISMATCH", errors.EtagMismatchError],
+  ["REVISION_AHEAD", errors.RevisionAheadError],
+  ["POSITION_EXPIRED", errors.PositionExpiredError],
   ["WRITE_CONFLICT", errors.WriteConflictError],
   ["LEASE_HELD", errors.LeaseHeldError],
   ["LEASE_LOST", errors.LeaseLostError],

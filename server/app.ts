@@ -7,7 +7,7 @@ import { AuditSealer } from "./audit/sealer.js";
 import { verifyAudit } from "./audit/verify-audit.js";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
 import { renumberForeignChanges } from "./changes/keep.js";
-import { limits, type ServeOptions } from "./config.js";
+import { isLoopback, limits, type ServeOptions } from "./config.js";
 import { loadContext } from "./context/load-context.js";
 import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
@@ -19,6 +19,7 @@ import { EmbeddingWorker } from "./embeddings/worker.js";
 import { eraseOwner } from "./erasure/erase-owner.js";
 import { Sweeper } from "./expiry/sweeper.js";
 import { forkSession } from "./forks/fork-session.js";
+import { type HttpOptions, HttpServer } from "./http/http-server.js";
 import { acquireLease } from "./leases/acquire-lease.js";
 import { releaseLease } from "./leases/release-lease.js";
 import { renewLease } from "./leases/renew-lease.js";
@@ -36,8 +37,10 @@ import { updateMessage } from "./messages/update-message.js";
 import { getModelPolicy } from "./policies/get-model-policy.js";
 import { updateModelPolicy } from "./policies/update-model-policy.js";
 import { addServices } from "./rpc/adapter.js";
+import { CallsInFlight } from "./rpc/calls-in-flight.js";
 import { addHealth } from "./rpc/health.js";
 import type { AdminRpcs, Rpcs } from "./rpc/method.js";
+import { allMethods } from "./rpc/methods.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
 import { getSearchStatus } from "./search/get-search-status.js";
@@ -60,6 +63,8 @@ import { getState } from "./state/get-state.js";
 import { updateState } from "./state/update-state.js";
 import { exportSessions } from "./transfer/export-sessions.js";
 import { importSessions } from "./transfer/import-sessions.js";
+import { watchSession } from "./watch/watch-session.js";
+import { watchSessions } from "./watch/watch-sessions.js";
 
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
@@ -104,6 +109,8 @@ const rpcs: Rpcs = {
   importSessions,
   getState,
   updateState,
+  watchSession,
+  watchSessions,
 };
 
 const adminRpcs: AdminRpcs = {
@@ -122,6 +129,8 @@ export type AppOptions = Pick<
   ServeOptions,
   | "host"
   | "port"
+  | "httpPort"
+  | "allowOrigins"
   | "tlsCert"
   | "tlsKey"
   | "tokensFile"
@@ -135,8 +144,10 @@ export type AppOptions = Pick<
 
 /** A serving app. */
 export interface App {
-  /** Where it serves, for example `127.0.0.1:50051`. */
+  /** Where it serves gRPC, for example `127.0.0.1:50051`. */
   address: string;
+  /** Where it serves HTTP, in the same form; absent when it does not. */
+  httpAddress?: string | undefined;
   /**
    * Goes NOT_SERVING, ends streams, lets calls in flight finish within the grace
    * period and closes the pool.
@@ -196,33 +207,46 @@ export async function startApp(
     );
   const audit = new AuditSealer(background, logger);
   const snapshots = new PolicySnapshots(background, logger);
-  const calls = addServices(
-    server,
-    { store: rpcs, admin: adminRpcs },
-    {
-      db,
-      appends: new AppendQueue(db, options.auditAppends),
-      audit,
-      snapshots,
-      embeddings,
-      limits: { ...limits, messageBytes: options.maxMessageBytes },
-      logger,
-      authenticate,
-    },
-  );
+  const environment = {
+    db,
+    appends: new AppendQueue(db, options.auditAppends),
+    audit,
+    snapshots,
+    embeddings,
+    limits: { ...limits, messageBytes: options.maxMessageBytes },
+  };
+  const methods = allMethods({ store: rpcs, admin: adminRpcs }, { logger, authenticate });
+  const calls = new CallsInFlight();
+  addServices(server, methods, environment, calls);
   const indexer = new SearchIndexer(background, logger);
   const sweeper = new Sweeper(background, logger, options.sweepMs);
   const health = addHealth(server, databaseUrl, logger);
   addReflection(server);
+  const web =
+    options.httpPort === undefined
+      ? undefined
+      : new HttpServer(httpOptions(options, options.httpPort), {
+          methods,
+          environment,
+          calls,
+          authenticate,
+          health,
+        });
   const shutDown = async () => {
     await health.shutDown();
     calls.drain();
-    const finished = new Promise<void>((resolve) => server.tryShutdown(() => resolve()));
+    const finished = Promise.all([
+      new Promise<void>((resolve) => server.tryShutdown(() => resolve())),
+      web?.close(),
+    ]);
     let lastWord: NodeJS.Timeout | undefined;
     const grace = setTimeout(() => {
       calls.abort();
       // Those that read are told so; those that do not are cut off.
-      lastWord = setTimeout(() => server.forceShutdown(), LAST_WORD_MS);
+      lastWord = setTimeout(() => {
+        server.forceShutdown();
+        web?.cut();
+      }, LAST_WORD_MS);
     }, options.graceMs);
     await finished;
     clearTimeout(grace);
@@ -240,12 +264,18 @@ export async function startApp(
     await renumberForeignChanges(background, AbortSignal.timeout(limits.callMs)).catch(
       (error: unknown) => logger.warn({ err: error }, "the change log could not be looked at"),
     );
-    const port = await bind(server, options.host, options.port, credentials);
+    const { host } = options;
+    const port = await bind(server, host, options.port, credentials);
+    const httpPort = await web?.listen();
     audit.start();
     sweeper.start();
     embedder?.start();
     indexer.start();
-    return { address: join(options.host, port), shutDown };
+    return {
+      address: join(host, port),
+      httpAddress: httpPort === undefined ? undefined : join(host, httpPort),
+      shutDown,
+    };
   } catch (error) {
     await shutDown();
     throw error;
@@ -256,6 +286,12 @@ export async function startApp(
 async function connectEndpoint(options: EndpointOptions): Promise<EmbeddingsEndpoint> {
   const { EmbeddingsEndpoint } = await import("./embeddings/endpoint.js");
   return new EmbeddingsEndpoint(options);
+}
+
+function httpOptions({ host, tlsCert, tlsKey, ...rest }: AppOptions, port: number): HttpOptions {
+  const { allowOrigins = [], tokensFile } = rest;
+  const localOnly = isLoopback(host) && !tokensFile;
+  return { host, port, tlsCert, tlsKey, allowOrigins, localOnly };
 }
 
 function serverCredentials({ tlsCert, tlsKey }: AppOptions): ServerCredentials {

@@ -7,6 +7,10 @@ export interface ServeOptions {
   host: string;
   /** Port to bind; 0 picks a free one. */
   port: number;
+  /** Port for HTTP and WebSockets; 0 picks a free one; absent: neither. */
+  httpPort?: number | undefined;
+  /** Origins whose pages may call over HTTP and WebSockets, besides the server's own. */
+  allowOrigins?: string[] | undefined;
   /** Postgres to use; absent: the embedded one. */
   databaseUrl?: string | undefined;
   /** Where the embedded Postgres keeps its data. */
@@ -36,6 +40,11 @@ export interface ServeOptions {
   embeddings?: EndpointOptions | undefined;
   /** pino's level. */
   logLevel: string;
+}
+
+/** Whether an address is one that other machines do not reach. */
+export function isLoopback(host: string): boolean {
+  return /^(localhost|127(\.\d{1,3}){3}|::1)$/.test(host);
 }
 
 /** The limits that handlers and the transport enforce. */
@@ -81,6 +90,14 @@ export const limits = {
   keptChangesMs: 86_400_000,
   /** Old changes that are removed in one statement. */
   changesBatch: 10_000,
+  /** Events that a page of a watch has at the most. */
+  watchPageEvents: 100,
+  /** After how long in which nothing happens a watch says that it is alive. */
+  watchHeartbeatMs: 15_000,
+  /** Changes that are read from the log at a time. */
+  changesPage: 1_000,
+  /** Longest position of a watch. */
+  watchPositionCharacters: 64 * 1024,
   /** Largest state of a session. */
   stateBytes: 4 * 1024 * 1024,
   etagCharacters: 128,
@@ -114,6 +131,8 @@ export const limits = {
   embeddingFeedMs: 1_000,
   /** Changes that are taken from the log at a time, and messages from before a model. */
   embeddingFeedBatch: 1_000,
+  /** How long changes are kept for servers that embed, when none has asked for them. */
+  idleReaderMs: 7 * 86_400_000,
   /** Messages that may wait before those from before a model are added to them. */
   embeddingBackfillWaiting: 10_000n,
   searchContextBytes: 4 * 1024 * 1024,
@@ -171,6 +190,14 @@ export const limits = {
   rememberedSessions: 10_000,
   /** How long a call waits for a database connection. */
   acquireMs: 5_000,
+  /** Connections over HTTP, WebSockets among them, that a server has at a time. */
+  httpConnections: 1_024,
+  /** How long a connection may take until a request's headers are there. */
+  httpHeadersMs: 10_000,
+  /** How long a connection without a request is kept: longer than what stands in front keeps it. */
+  httpIdleMs: 75_000,
+  /** Memory for the bodies of HTTP requests that are being read or answered. */
+  httpBodiesBytes: 256 * 1024 * 1024,
   /** How often the audit log's new events are given their places. */
   auditSealMs: 1_000,
   /** Events that get their places in one transaction. */

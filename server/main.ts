@@ -2,10 +2,11 @@
 import path from "node:path";
 import type { Logger } from "pino";
 import { type App, startApp } from "./app.js";
-import type { ServeOptions } from "./config.js";
+import { isLoopback, type ServeOptions } from "./config.js";
 import { describeDatabase } from "./db/describe.js";
 import { defaultDataDir, startEmbeddedPostgres } from "./db/embedded.js";
 import { checkSchema, migrate } from "./db/migrations.js";
+import { setHeapGrowth } from "./heap.js";
 import { makeLogger } from "./log.js";
 
 /** Where the tables are: what serve and migrate have in common. */
@@ -30,6 +31,7 @@ interface OpenDatabase {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   assertSafe(options);
+  setHeapGrowth();
   const severalProcesses = options.workers > 1;
   const logger = makeLogger(options.logLevel, severalProcesses ? { pid: process.pid } : null);
   const opened: { kill(): void }[] = [];
@@ -53,7 +55,7 @@ export async function serve(options: ServeOptions): Promise<void> {
         app = await startApp(database.url, options, logger);
       }
       process.stdout.write(banner(app, database, options));
-      logger.info({ address: app.address }, "serving");
+      logger.info({ address: app.address, http_address: app.httpAddress }, "serving");
       database.onExit((reason) => stopped.abort(reason));
       await aborted(stopped.signal);
     }
@@ -104,13 +106,11 @@ async function openDatabase(
   };
 }
 
-const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|::1)$/;
-
 function assertSafe({ host, insecure, tlsCert, tlsKey, tokensFile }: ServeOptions): void {
   if (Boolean(tlsCert) !== Boolean(tlsKey)) {
     throw new Error("--tls-cert and --tls-key go together: give both or none");
   }
-  if (LOOPBACK.test(host) || insecure || (tlsCert && tokensFile)) return;
+  if (isLoopback(host) || insecure || (tlsCert && tokensFile)) return;
   const missing = [tlsCert ? "" : "TLS", tokensFile ? "" : "authentication"].filter(Boolean);
   throw new Error(
     `--host ${host} lets other machines in without ${missing.join(" and ")}: ` +
@@ -144,9 +144,11 @@ function aborted(signal: AbortSignal): Promise<void> {
 function banner(app: App, database: OpenDatabase, { tlsCert, tokensFile }: ServeOptions): string {
   const transport = tlsCert ? "" : "--http2-prior-knowledge ";
   const token = tokensFile ? `-H "authorization: Bearer $AGENTSTORE_TOKEN" ` : "";
-  const url = `${tlsCert ? "https" : "http"}://${app.address}/agentstore.v1.AgentStore/CreateSession`;
+  const scheme = tlsCert ? "https" : "http";
+  const url = `${scheme}://${app.address}/agentstore.v1.AgentStore/CreateSession`;
   return [
     `AgentStore serves gRPC on ${app.address}`,
+    ...(app.httpAddress ? [`  http       ${scheme}://${app.httpAddress}`] : []),
     `  database   ${database.description}`,
     `  try it     npx buf curl --protocol grpc ${transport}${token}\\`,
     `               -d '{"modelId":"gpt-4"}' ${url}`,

@@ -2,6 +2,7 @@
 // to stop.
 import { type App, type AppOptions, startApp } from "./app.js";
 import type { DatabaseTraits } from "./db/inspect.js";
+import { setHeapGrowth } from "./heap.js";
 import { makeLogger } from "./log.js";
 
 /** What a worker is told when it starts. */
@@ -19,7 +20,10 @@ export const STOP = "stop";
  * What it tells its parent: that it listens to it, as what is said before is lost; then where it
  * serves, or why it cannot.
  */
-export type WorkerReport = "listening" | { address: string } | { error: string };
+export type WorkerReport =
+  | "listening"
+  | { address: string; httpAddress?: string | undefined }
+  | { error: string };
 
 const report = (what: WorkerReport) =>
   new Promise<void>((resolve) => process.send?.(what, () => resolve()));
@@ -27,9 +31,11 @@ const report = (what: WorkerReport) =>
 let app: Promise<App> | undefined;
 
 async function start({ databaseUrl, traits, options, logLevel }: WorkerJob): Promise<void> {
+  setHeapGrowth();
   try {
     app = startApp(databaseUrl, options, makeLogger(logLevel, { pid: process.pid }), traits);
-    await report({ address: (await app).address });
+    const { address, httpAddress } = await app;
+    await report({ address, httpAddress });
   } catch (error) {
     await report({ error: error instanceof Error ? error.message : String(error) });
     process.exit(1);

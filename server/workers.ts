@@ -42,13 +42,14 @@ export async function startWorkers(
   cluster.setupPrimary({ exec: fileURLToPath(new URL("./worker.js", import.meta.url)), args: [] });
   // With port 0 a worker that is replaced after all have died would get another one than they had.
   const port = options.port || (await freePort(options.host));
+  const httpPort = options.httpPort === 0 ? await freePort(options.host) : options.httpPort;
   const places = poolSizes(options).map(
     (poolSize) =>
       new Place(
         {
           databaseUrl,
           traits,
-          options: { ...options, port, poolSize },
+          options: { ...options, port, httpPort, poolSize },
           logLevel: options.logLevel,
         },
         logger,
@@ -62,9 +63,8 @@ export async function startWorkers(
   };
   try {
     const addresses = await Promise.all(places.map((place) => place.start()));
-    const address = present(addresses[0]);
     return {
-      address,
+      ...present(addresses[0]),
       shutDown,
       kill,
       onExit: (listener) => {
@@ -92,6 +92,7 @@ function poolSizes({ poolSize, workers }: ServeOptions): number[] {
 }
 
 type Report = Exclude<WorkerReport, "listening">;
+type Addresses = Exclude<Report, { error: string }>;
 
 // One place among the workers: a process, and its successor when it dies.
 class Place {
@@ -112,7 +113,7 @@ class Place {
    *
    * @returns where it serves
    */
-  async start(): Promise<string> {
+  async start(): Promise<Addresses> {
     const worker = this.#fork();
     const report = await new Promise<Report>((resolve) => {
       this.#hear(worker, resolve);
@@ -122,7 +123,7 @@ class Place {
     });
     if ("error" in report) throw new Error(report.error);
     this.#watch(worker);
-    return report.address;
+    return report;
   }
 
   async stop(): Promise<void> {

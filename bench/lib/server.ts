@@ -100,7 +100,16 @@ async function spawnServe(args: string[], logFile: string): Promise<BenchServer>
   const log = await open(logFile, "a");
   const child = spawn(
     process.execPath,
-    [...nodeArgs, join(projectRoot, "dist/cli/main.js"), "serve", "--port", "0", ...args],
+    [
+      ...nodeArgs,
+      join(projectRoot, "dist/cli/main.js"),
+      "serve",
+      "--port",
+      "0",
+      "--http-port",
+      "0",
+      ...args,
+    ],
     { stdio: ["ignore", "pipe", log.fd] },
   );
   await log.close();

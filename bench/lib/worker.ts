@@ -32,7 +32,8 @@ export function startWorker<Job, Result>(module: string): Worker<Job, Result> {
       return reply.result as Result;
     },
     async stop() {
-      if (child.exitCode !== null) return;
+      // One that was killed has no exit code.
+      if (!child.connected) return;
       const exited = once(child, "exit");
       child.disconnect();
       await exited;

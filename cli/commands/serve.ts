@@ -8,6 +8,9 @@ import { addDatabaseOptions, chooseDatabase, type DatabaseFlags } from "./databa
 interface ServeFlags extends DatabaseFlags {
   host: string;
   port: number;
+  httpPort: number;
+  http: boolean;
+  allowOrigin: string[];
   migrate: boolean;
   tlsCert?: string;
   tlsKey?: string;
@@ -38,11 +41,21 @@ export function serveCommand(): Command {
         "keeps in --data-dir. Stops cleanly on SIGTERM and Ctrl-C.",
     )
     .option("--host <address>", "the address to serve on", required, "127.0.0.1")
+    .option("--port <number>", "the port to serve on; 0 picks a free one", integer(0, 65535), 50051)
     .option(
-      "--port <number>",
-      "the port to serve on; 0 picks a free one",
+      "--http-port <number>",
+      "the port for HTTP and WebSockets; 0 picks a free one",
       integer(0, 65535),
-      50051,
+      50052,
+    )
+    .option("--no-http", "serve gRPC alone")
+    .addOption(
+      new Option(
+        "--allow-origin <origin>",
+        "an origin such as https://app.example whose pages may call over HTTP; may be repeated",
+      )
+        .argParser(addOrigin)
+        .default([], "none"),
     );
   return addDatabaseOptions(command)
     .option("--no-migrate", "refuse to start on an old schema instead of migrating it")
@@ -135,6 +148,8 @@ Environment:
       await serve({
         host: flags.host,
         port: flags.port,
+        httpPort: flags.http ? flags.httpPort : undefined,
+        allowOrigins: flags.allowOrigin,
         ...chooseDatabase(flags),
         migrate: flags.migrate,
         tlsCert: flags.tlsCert,
@@ -170,4 +185,10 @@ function httpUrl(text: string): string {
     throw new InvalidArgumentError("It must hold no password: set AGENTSTORE_EMBEDDINGS_KEY.");
   }
   return text;
+}
+
+function addOrigin(text: string, before: string[]): string[] {
+  const isOrigin = URL.canParse(text) && new URL(text).origin === text;
+  if (!isOrigin) throw new InvalidArgumentError("It has to be like https://app.example.");
+  return [...before, text];
 }

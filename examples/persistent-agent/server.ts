@@ -31,7 +31,7 @@ export async function startServer(dataDir: string): Promise<Server> {
   }
   const child = spawn(
     process.execPath,
-    [AGENTSTORE, "serve", "--port=0", `--data-dir=${dataDir}`, "--log-level=error"],
+    [AGENTSTORE, "serve", "--port=0", "--no-http", `--data-dir=${dataDir}`, "--log-level=error"],
     // In a process group of its own: Ctrl-C asks the demo to end, and the demo the server.
     { stdio: ["ignore", "pipe", "pipe"], detached: true },
   );

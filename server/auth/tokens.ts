@@ -1,16 +1,15 @@
 // Bearer tokens: who a caller is, from a file of token hashes.
 import { createHash, timingSafeEqual } from "node:crypto";
 import { readFileSync } from "node:fs";
-import type { Metadata } from "@grpc/grpc-js";
 import { RpcError } from "../errors/rpc-error.js";
 import type { Principal } from "../rpc/call.js";
 
 /**
- * Tells on whose behalf a call is made, from its metadata.
+ * Tells on whose behalf a call is made, from its metadata `authorization`.
  *
  * @throws UNAUTHENTICATED
  */
-export type Authenticate = (metadata: Metadata) => Principal;
+export type Authenticate = (authorization: string | undefined) => Principal;
 
 /** Whoever calls, while authentication is off. */
 export const everyone: Principal = { tenant: "default", name: "anonymous", admin: true };
@@ -27,9 +26,8 @@ export const withoutAuthentication: Authenticate = () => everyone;
  */
 export function withTokens(file: string): Authenticate {
   const known = readTokens(file);
-  return (metadata) => {
-    const header = metadata.get("authorization")[0];
-    const token = typeof header === "string" ? /^bearer +(\S+)$/i.exec(header)?.[1] : undefined;
+  return (authorization = "") => {
+    const token = /^bearer +(\S+)$/i.exec(authorization)?.[1];
     if (token === undefined) {
       throw new RpcError("UNAUTHENTICATED", "send the metadata `authorization: Bearer TOKEN`");
     }

@@ -98,7 +98,7 @@ export class Database {
   readonly #clients = new Set<pg.PoolClient>();
   readonly #places: Places;
   readonly #how: StatementsOptions;
-  /** On Citus: which sessions share a shard. */
+  /** On Citus: which sessions share a node. */
   readonly shards: ShardMap | undefined;
   /**
    * Whether together() works here: not behind a pooler, which keeps no prepared statements and no

@@ -10,23 +10,28 @@ const ROW_DESCRIPTION = 0x54;
 const DATA_ROW = 0x44;
 // One byte of code, then the length, which counts itself but not the code.
 const HEADER = 5;
+// Room for a message that has begun; for a longer one it grows with what arrives.
+const ROOM_BYTES = 1024 * 1024;
 
 /** Stands between a connection's socket and pg's parser. */
 export class RowSplitter {
   /** Who takes the rows of the answer that arrives; undefined: the parser. */
   onRow: OnRow | undefined;
   readonly #parse: (bytes: Buffer) => void;
-  // A message that has not arrived in whole, and its length as far as that is known.
-  #pieces: Buffer[] = [];
+  // What has arrived of a message that is not there in whole, in room for all of it or for its next
+  // part. As long as its length is not known, that part is its header.
+  #message = Buffer.alloc(0);
   #arrived = 0;
-  #length = HEADER;
 
-  /** @param parse takes all that is not given to onRow: whole messages, one or several */
+  /**
+   * @param parse takes all that is not given to onRow: whole messages, one or several, which are
+   *   not valid any longer when the function has returned
+   */
   constructor(parse: (bytes: Buffer) => void) {
     this.#parse = parse;
   }
 
-  /** Takes the next bytes off the socket. */
+  /** Takes the next bytes off the socket; their memory may be used again afterwards. */
   push(chunk: Buffer): void {
     let at = 0;
     while (this.#arrived > 0 && at < chunk.length) at += this.#complete(chunk, at);
@@ -35,21 +40,16 @@ export class RowSplitter {
 
   // Adds to the message that has begun; returns how many bytes that took.
   #complete(chunk: Buffer, at: number): number {
-    const piece = chunk.subarray(at, at + this.#length - this.#arrived);
-    this.#pieces.push(piece);
-    this.#arrived += piece.length;
-    if (this.#arrived < this.#length) return piece.length;
-    const bytes = Buffer.concat(this.#pieces);
-    this.#length = messageLength(bytes, 0);
-    if (this.#length > bytes.length) {
-      this.#pieces = [bytes];
-      return piece.length;
+    const taken = chunk.copy(this.#message, this.#arrived, at);
+    this.#arrived += taken;
+    if (this.#arrived < this.#message.length) return taken;
+    const message = this.#message;
+    if (message.length < messageLength(message, 0)) this.#keep(message);
+    else {
+      this.#arrived = 0;
+      this.#split(message, 0);
     }
-    this.#pieces = [];
-    this.#arrived = 0;
-    this.#length = HEADER;
-    this.#split(bytes, 0);
-    return piece.length;
+    return taken;
   }
 
   #split(bytes: Buffer, from: number): void {
@@ -71,13 +71,14 @@ export class RowSplitter {
       at = end;
     }
     if (passed < at) this.#parse(bytes.subarray(passed, at));
-    if (at < bytes.length) this.#begin(bytes.subarray(at));
+    if (at < bytes.length) this.#keep(bytes.subarray(at));
   }
 
-  #begin(piece: Buffer): void {
-    this.#pieces = [piece];
-    this.#arrived = piece.length;
-    this.#length = piece.length < HEADER ? HEADER : messageLength(piece, 0);
+  // Keeps a copy of a message's first bytes, with room for what comes next.
+  #keep(start: Buffer): void {
+    const length = start.length < HEADER ? HEADER : messageLength(start, 0);
+    this.#message = Buffer.allocUnsafe(Math.min(length, Math.max(ROOM_BYTES, 2 * start.length)));
+    this.#arrived = start.copy(this.#message);
   }
 }
 

@@ -1,5 +1,6 @@
 // A connection of pg that can hand out rows as the bytes that Postgres sent.
 import { EventEmitter } from "node:events";
+import net from "node:net";
 import type { Duplex } from "node:stream";
 import pg from "pg";
 import { present } from "../present.js";
@@ -10,6 +11,7 @@ import { type OnRow, RowSplitter } from "./row-splitter.js";
 // What pg's typings leave out.
 interface Connection {
   stream: Duplex;
+  ssl: unknown;
   parsedStatements: Record<string, string>;
   sync(): void;
   attachListeners(stream: Duplex | EventEmitter): void;
@@ -23,6 +25,9 @@ interface QueryInternals extends pg.Submittable {
   handleCommandComplete(message: unknown, connection: unknown): void;
   handleError(error: Error, connection: unknown): void;
 }
+// As much as Node reads at a time.
+const READ_BYTES = 64 * 1024;
+
 type Done = (error: Error | null) => void;
 const Query = pg.Query as unknown as new (
   config: pg.QueryConfig & { binary: boolean },
@@ -37,6 +42,8 @@ export class RowsClient extends pg.Client {
   constructor(config?: pg.ClientConfig) {
     super(config);
     const connection = this.connection as unknown as Connection;
+    // Over TLS the socket's bytes are not Postgres' messages.
+    if (!connection.ssl) connection.stream = this.#socket();
     const attach = connection.attachListeners.bind(connection);
     // Called with the socket, or with the TLS stream over it.
     connection.attachListeners = (socket) => {
@@ -44,9 +51,24 @@ export class RowsClient extends pg.Client {
       attach(parsed);
       const splitter = new RowSplitter((bytes) => parsed.emit("data", bytes));
       this.#splitter = splitter;
+      // Not from a socket of ours, which has no such event.
       socket.on("data", (chunk: Buffer) => splitter.push(chunk));
       socket.on("end", () => parsed.emit("end"));
     };
+  }
+
+  // A socket that reads into the same memory again and again. With memory of its own for each read,
+  // a stream of messages was one collection of all garbage after another.
+  #socket(): net.Socket {
+    const onread = {
+      buffer: Buffer.allocUnsafe(READ_BYTES),
+      callback: (count: number, bytes: Uint8Array) => {
+        this.#splitter?.push(bytes.subarray(0, count) as Buffer);
+        return true;
+      },
+    };
+    // Node's typings know onread for sockets that are connected already.
+    return new net.Socket({ onread } as net.SocketConstructorOpts);
   }
 
   /**

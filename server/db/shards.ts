@@ -1,9 +1,10 @@
-// On Citus: which shard a session is in, as Citus computes it.
+// On Citus: which node a session is on, as Citus computes it.
 import type pg from "pg";
 
 /** A shard of a distributed table: the hashes that fall into it, both bounds included. */
 export interface ShardRange {
-  shardId: string;
+  /** The node that has it. */
+  node: number;
   /** Signed, 32 bits. */
   from: number;
   to: number;
@@ -15,9 +16,10 @@ const isDistributed = `
 
 // What refers to a session is distributed like it and lies beside it.
 const shardRanges = `
-  SELECT shardid::text AS "shardId", shardminvalue::int AS "from", shardmaxvalue::int AS "to"
-    FROM pg_dist_shard
+  SELECT min(groupid) AS "node", shardminvalue::int AS "from", shardmaxvalue::int AS "to"
+    FROM pg_dist_shard JOIN pg_dist_placement USING (shardid)
    WHERE logicalrelid = 'conversations'::regclass
+   GROUP BY shardid, shardminvalue, shardmaxvalue
    ORDER BY shardminvalue::int`;
 
 /**
@@ -34,13 +36,13 @@ export async function findShards(client: pg.Client): Promise<ShardRange[] | unde
   return (await client.query<ShardRange>(shardRanges)).rows;
 }
 
-/** Says which sessions share a shard. */
+/** Says which sessions share a node. */
 export class ShardMap {
-  /** @param ranges in the order of their bounds; out of date after a split, which costs speed only */
+  /** @param ranges in the order of their bounds; out of date when shards were moved or split, which costs speed only */
   constructor(readonly ranges: ShardRange[]) {}
 
-  /** The shard of a session; undefined when no range has it. */
-  shardOf(conversationId: bigint): string | undefined {
+  /** The node of a session; undefined when no range has it. */
+  nodeOf(conversationId: bigint): number | undefined {
     const hash = hashInt8(conversationId);
     let [low, high] = [0, this.ranges.length - 1];
     while (low <= high) {
@@ -49,7 +51,7 @@ export class ShardMap {
       if (range === undefined) return undefined;
       if (hash < range.from) high = middle - 1;
       else if (hash > range.to) low = middle + 1;
-      else return range.shardId;
+      else return range.node;
     }
     return undefined;
   }

@@ -5,8 +5,8 @@ import { limits } from "../config.js";
 import type { Database, Queries } from "../db/database.js";
 import * as sql from "./sql.js";
 
-/** What readers of the change log are called that look for messages to embed. */
-export const READER = "embeddings";
+/** What those are called in the change log that look for messages to embed. */
+const READER = "embeddings";
 
 /**
  * Makes a model known, and begins with all messages where it is new, has vectors of another length
@@ -32,12 +32,13 @@ export async function prepareModel(
 /**
  * Queues what has changed since the last time.
  *
+ * @param isAlive whether to say that somebody reads also where there is nothing new
  * @returns whether there is more already
  */
 export async function queueChanges(
   db: Database,
   model: string,
-  now: Date,
+  { now, isAlive }: { now: Date; isAlive: boolean },
   signal: AbortSignal,
 ): Promise<boolean> {
   return await db.transaction(async (queries) => {
@@ -47,16 +48,16 @@ export async function queueChanges(
     if (!page) return false;
     const ranges = page.changes.filter((change) => change.first_seq !== null);
     if (ranges.length > 0) {
-      await queries.query(sql.queueRanges, [
-        ranges.map((range) => range.conversation_id),
-        ranges.map((range) => range.tenant_id),
-        ranges.map((range) => range.first_seq),
-        ranges.map((range) => range.last_seq),
-        now,
-        model,
-      ]);
+      const ids = ranges.map((range) => range.conversation_id);
+      const tenants = ranges.map((range) => range.tenant_id);
+      const first = ranges.map((range) => range.first_seq);
+      const last = ranges.map((range) => range.last_seq);
+      await queries.query(sql.queueRanges, [ids, tenants, first, last, now, model]);
+      await queries.query(sql.dequeueGone, [ids, first, last]);
     }
-    await moveReader(queries, READER, page.position, now);
+    if (isAlive || page.position !== position) {
+      await moveReader(queries, READER, page.position, now);
+    }
     return page.more;
   }, signal);
 }
@@ -69,6 +70,18 @@ async function begin(queries: Queries, model: string, now: Date): Promise<boolea
   await registerReader(queries, READER, now);
   await queries.query(sql.startOver, [model, null]);
   return true;
+}
+
+/**
+ * Unregisters the reader that has not read since a time: servers embed no more, and the change log
+ * must not be kept for ever. Whoever embeds again begins with all messages.
+ */
+export async function forgetIdleReader(
+  db: Database,
+  since: Date,
+  signal: AbortSignal,
+): Promise<void> {
+  await db.query(sql.forgetReader, [READER, since], signal);
 }
 
 /**

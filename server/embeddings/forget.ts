@@ -11,8 +11,7 @@ export async function forgetEmbeddings(queries: Queries, conversationId: bigint)
 }
 
 /**
- * Removes the vectors of those messages whose content has changed or that were deleted, and takes
- * those that were deleted off the queue. After the
+ * Removes the vectors of those messages whose content has changed, or that were deleted. After the
  * statement that has changed them, for which whoever stores a vector has to wait.
  *
  * @param firstSeq the messages from here to lastSeq may have changed
@@ -23,8 +22,5 @@ export async function forgetChanged(
   change: { conversationId: bigint; firstSeq: bigint; lastSeq: bigint; revision: bigint },
 ): Promise<void> {
   const { conversationId, firstSeq, lastSeq, revision } = change;
-  await Promise.all([
-    queries.query(sql.forgetChanged, [conversationId, firstSeq, lastSeq, revision]),
-    queries.query(sql.dequeueDeleted, [conversationId, firstSeq, lastSeq]),
-  ]);
+  await queries.query(sql.forgetChanged, [conversationId, firstSeq, lastSeq, revision]);
 }

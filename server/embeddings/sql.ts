@@ -16,6 +16,12 @@ export const getModel = statement<ModelRow>(
   `SELECT dimensions, complete, error FROM embedding_models WHERE model = $1`,
 );
 
+/** Says that nobody reads the change log for embeddings any more, unless someone has since $2. */
+export const forgetReader = statement<never>(
+  "forget_embeddings_reader",
+  `DELETE FROM change_readers WHERE name = $1 AND updated_at < $2`,
+);
+
 export const findReader = statement<{ name: string }>(
   "find_embeddings_reader",
   `SELECT name FROM change_readers WHERE name = $1`,
@@ -82,6 +88,22 @@ export const queueRanges = statement<never>(
           FOR UPDATE OF embedding_queue SKIP LOCKED
      ) AS again
     WHERE q.conversation_id = again.conversation_id AND q.seq = again.seq`,
+);
+
+/** Takes messages of the same ranges ($1, $2, $3) off the queue that are not there any more. */
+export const dequeueGone = statement<never>(
+  "dequeue_embeddings_of_gone",
+  `DELETE FROM embedding_queue
+    WHERE (conversation_id, seq) IN (
+      SELECT q.conversation_id, q.seq
+        FROM embedding_queue AS q
+        JOIN unnest($1::bigint[], $2::bigint[], $3::bigint[])
+               AS d (conversation_id, first_seq, last_seq)
+          ON d.conversation_id = q.conversation_id AND q.seq BETWEEN d.first_seq AND d.last_seq
+       WHERE NOT EXISTS (
+         SELECT FROM conversation_messages AS m
+          WHERE m.conversation_id = q.conversation_id AND m.seq = q.seq AND m.deleted_at IS NULL)
+         FOR UPDATE OF q SKIP LOCKED)`,
 );
 
 /** Takes the turn of looking through the messages that were there before the model. */
@@ -238,19 +260,6 @@ export const forgetChanged = statement<never>(
         SELECT FROM message_versions AS v
          WHERE v.conversation_id = $1 AND v.seq = m.seq AND v.version = m.version - 1
            AND v.content = m.content AND v.deleted_at IS NULL))`,
-);
-
-/** What was given up and is deleted by now needs nobody to look at it. */
-export const dequeueDeleted = statement<never>(
-  "dequeue_embeddings_of_deleted",
-  `DELETE FROM embedding_queue
-    WHERE (conversation_id, seq) IN (
-      SELECT q.conversation_id, q.seq
-        FROM embedding_queue AS q
-        JOIN conversation_messages AS m USING (conversation_id, seq)
-       WHERE q.conversation_id = $1 AND q.seq BETWEEN $2 AND $3 AND m.deleted_at IS NOT NULL
-       ORDER BY q.seq
-         FOR UPDATE OF q)`,
 );
 
 export const forgetAll = statement<never>(

@@ -13,6 +13,8 @@ import { ensureVectorIndex } from "./vector-index.js";
 const FIRST_PAUSE_MS = 1_000;
 /** How long a server may not know that pgvector was installed. */
 const LOOK_AGAIN_MS = 60_000;
+/** How often a server says that it reads the change log, when that has nothing new. */
+const ALIVE_MS = 3_600_000;
 
 /**
  * The worker of one server process. Any number of them share the work: one at a time reads the change
@@ -26,6 +28,8 @@ export class EmbeddingWorker {
   /** What was noted last of why it does not; undefined before the first time. */
   #noted: string | null | undefined;
   #prepared = false;
+  /** When to say again that somebody reads the change log, in milliseconds. */
+  #aliveDueMs = 0;
   /** When to look for pgvector again, in milliseconds; Infinity when the index is made. */
   #indexDueMs = 0;
 
@@ -60,7 +64,10 @@ export class EmbeddingWorker {
     const { model, dimensions } = this.endpoint;
     if (!this.#prepared) await prepareModel(this.db, model, dimensions, signal);
     this.#prepared = true;
-    const changed = await queueChanges(this.db, model, new Date(), signal);
+    const now = new Date();
+    const isAlive = now.getTime() >= this.#aliveDueMs;
+    const changed = await queueChanges(this.db, model, { now, isAlive }, signal);
+    if (isAlive) this.#aliveDueMs = now.getTime() + ALIVE_MS;
     const before = await queueBackfill(this.db, model, new Date(), signal);
     if (changed || before) return 0;
     if (Date.now() >= this.#indexDueMs) await this.#ensureIndex(signal);

@@ -42,6 +42,8 @@ export const reasonCodes: Record<ReasonName, status> = {
   EMBEDDINGS_NOT_CONFIGURED: status.FAILED_PRECONDITION,
   EMBEDDINGS_UNAVAILABLE: status.UNAVAILABLE,
   VECTOR_INDEX_REQUIRED: status.FAILED_PRECONDITION,
+  REVISION_AHEAD: status.OUT_OF_RANGE,
+  POSITION_EXPIRED: status.OUT_OF_RANGE,
 };
 
 /** A field that a request got wrong. */

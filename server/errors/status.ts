@@ -6,11 +6,18 @@ import type { RpcError } from "./rpc-error.js";
 
 const DOMAIN = "agentstore";
 
-/** Packs an error with its ErrorInfo, BadRequest and RetryInfo. */
-export function toServiceError(error: RpcError): ServiceError {
+/** A message of google.rpc that says more about an error. */
+export interface ErrorDetail {
+  /** Its full name, for example `google.rpc.ErrorInfo`. */
+  type: string;
+  value: Buffer;
+}
+
+/** An error's ErrorInfo, BadRequest and RetryInfo. */
+export function errorDetails(error: RpcError): ErrorDetail[] {
   const { metadata = {}, violations = [], retryAfterMs } = error.details;
   const details = [
-    any(
+    detail(
       "google.rpc.ErrorInfo",
       ErrorInfo.encode({ reason: error.reason, domain: DOMAIN, metadata }).finish(),
     ),
@@ -18,7 +25,7 @@ export function toServiceError(error: RpcError): ServiceError {
   if (violations.length > 0) {
     const fieldViolations = violations.map(({ field, description }) => ({ field, description }));
     details.push(
-      any(
+      detail(
         "google.rpc.BadRequest",
         BadRequest.encode(BadRequest.fromPartial({ fieldViolations })).finish(),
       ),
@@ -29,8 +36,17 @@ export function toServiceError(error: RpcError): ServiceError {
       seconds: BigInt(Math.floor(retryAfterMs / 1000)),
       nanos: (retryAfterMs % 1000) * 1_000_000,
     };
-    details.push(any("google.rpc.RetryInfo", RetryInfo.encode({ retryDelay }).finish()));
+    details.push(detail("google.rpc.RetryInfo", RetryInfo.encode({ retryDelay }).finish()));
   }
+  return details;
+}
+
+/** Packs an error with its details. */
+export function toServiceError(error: RpcError): ServiceError {
+  const details = errorDetails(error).map(({ type, value }) => ({
+    typeUrl: `type.googleapis.com/${type}`,
+    value,
+  }));
   const trailers = new Metadata();
   const packed = Status.encode({ code: error.code, message: error.message, details }).finish();
   trailers.set("grpc-status-details-bin", Buffer.from(packed));
@@ -41,6 +57,6 @@ export function toServiceError(error: RpcError): ServiceError {
   });
 }
 
-function any(type: string, value: Uint8Array): { typeUrl: string; value: Buffer } {
-  return { typeUrl: `type.googleapis.com/${type}`, value: Buffer.from(value) };
+function detail(type: string, value: Uint8Array): ErrorDetail {
+  return { type, value: Buffer.from(value) };
 }

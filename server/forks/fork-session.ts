@@ -40,7 +40,7 @@ export const forkSession: UnaryRpc<ForkSessionRequest, ForkSessionResponse> = {
       // A state belongs to the end of the conversation, not to a place before it.
       const state = seq === lastSeq ? point.state : null;
       const from = { conversationId, seq, revision, state };
-      const session = await makeFork(queries, principal, from, now);
+      const session = await makeFork(queries, context, from, now);
       const change = { rpc: "ForkSession", conversationId: session.id, seq, requestId };
       await Promise.all([
         keepAnswer(queries, write, { answer: AgentSession.encode(session).finish() }, now),

@@ -6,7 +6,7 @@ import { copyToFork } from "../embeddings/sql.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
 import { countChanges } from "../messages/versions/sql.js";
 import { present } from "../present.js";
-import type { Principal } from "../rpc/call.js";
+import type { CallContext } from "../rpc/call.js";
 import { recordAncestry } from "../sessions/ancestry.js";
 import { syncLabels } from "../sessions/labels.js";
 import { toAgentSession } from "../sessions/session.js";
@@ -35,7 +35,7 @@ export interface ForkPoint {
  */
 export async function makeFork(
   queries: Queries,
-  principal: Principal,
+  { principal, db }: Pick<CallContext, "principal" | "db">,
   point: ForkPoint,
   now: Date,
 ): Promise<AgentSession> {
@@ -45,10 +45,11 @@ export async function makeFork(
   const [fork] = await queries.query(sql.insertFork, values);
   if (!fork) throw sessionNotFound(conversationId);
   const { id } = fork;
+  const copy = db.shards ? sql.copyMessagesOfShard : sql.copyMessages;
   const revision = seq + 1n;
   const states = state === null ? [] : [{ conversationId: id, state, revision }];
   const [, , , , , , [held], [row]] = await Promise.all([
-    queries.query(sql.copyMessages, [conversationId, seq, point.revision, id, principal.name, now]),
+    queries.query(copy, [conversationId, seq, point.revision, id, principal.name, now]),
     queries.query(countChanges, [id, 1n, seq, 0n, revision, now]),
     putStates(queries, states, now),
     syncLabels(queries, id),

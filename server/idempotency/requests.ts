@@ -1,7 +1,13 @@
 // Writes that can be repeated: an answer is kept in the transaction of its write.
 
 import { limits } from "../config.js";
-import { byteaColumn, int8Column, textColumn, timeParameter } from "../db/array-parameter.js";
+import {
+  byteaColumn,
+  int8Column,
+  int8Parameter,
+  textColumn,
+  timeParameter,
+} from "../db/array-parameter.js";
 import type { Database, Queries, Step } from "../db/database.js";
 import { fieldError, writeConflict } from "../errors/rpc-error.js";
 import type { CallContext } from "../rpc/call.js";
@@ -88,11 +94,7 @@ export async function keepAnswer(
 }
 
 /** An answer that a session keeps. */
-export type KeptRequest = ConversationRequestRow & {
-  conversation_id: bigint;
-  request_id: string;
-  tenant_id: string;
-};
+export type KeptRequest = sql.KeptRequestRow;
 
 /** As findAnswer, for several writes; leaves it to the caller to compare the fingerprints. */
 export async function findAnswers(
@@ -107,12 +109,48 @@ export async function findAnswers(
   ]);
 }
 
+/** As findAnswers, on Citus: by a statement for each session, which names its shard. */
+export async function findAnswersInShard(
+  queries: Queries,
+  writes: RepeatableWrite[],
+): Promise<KeptRequest[]> {
+  const asked = new Map<bigint, string[]>();
+  for (const { conversationId, requestId } of writes) {
+    if (requestId === "") continue;
+    asked.set(conversationId, [...(asked.get(conversationId) ?? []), requestId]);
+  }
+  const found = [...asked].map((values) => queries.query(sql.findRequestsInShard, values));
+  return (await Promise.all(found)).flat();
+}
+
+/** An answer of an append that is to be kept. */
+export interface NewAnswer {
+  write: RepeatableWrite;
+  firstSeq: bigint;
+  lastSeq: bigint;
+  stateEtag: string;
+}
+
 /** Keeps the answers of appends; fails when one of them is kept already. */
-export function keepAnswers(
-  answers: { write: RepeatableWrite; firstSeq: bigint; lastSeq: bigint; stateEtag: string }[],
-  nowMs: number,
-): Step {
+export function keepAnswers(answers: NewAnswer[], nowMs: number): Step {
+  const values = [...answerColumns(answers), timeParameter(nowMs)];
+  return { statement: sql.insertConversationRequests, values, onRow: () => {} };
+}
+
+/** As keepAnswers, on Citus: by a statement that names the session's shard. */
+export function keepAnswerInShard(answer: NewAnswer, nowMs: number): Step {
+  const { conversationId } = answer.write;
   const values = [
+    int8Parameter(conversationId),
+    ...answerColumns([answer]).slice(1),
+    timeParameter(nowMs),
+  ];
+  return { statement: sql.insertRequestInShard, values, onRow: () => {} };
+}
+
+// In the order of sql.insertConversationRequests, up to the time.
+function answerColumns(answers: NewAnswer[]): (Buffer | null)[] {
+  return [
     int8Column(answers, ({ write }) => write.conversationId),
     textColumn(answers, ({ write }) => write.requestId),
     textColumn(answers, ({ write }) => write.tenant),
@@ -120,9 +158,7 @@ export function keepAnswers(
     int8Column(answers, ({ firstSeq }) => firstSeq),
     int8Column(answers, ({ lastSeq }) => lastSeq),
     byteaColumn(answers, ({ stateEtag }) => (stateEtag === "" ? null : Buffer.from(stateEtag))),
-    timeParameter(nowMs),
   ];
-  return { statement: sql.insertConversationRequests, values, onRow: () => {} };
 }
 
 /**
@@ -203,7 +239,8 @@ export async function forgetOldAnswers(
   signal: AbortSignal,
 ): Promise<number> {
   let forgotten = 0;
-  for (const old of [sql.deleteOldConversationRequests, sql.deleteOldTenantRequests]) {
+  const ofSessions = db.shards ? sql.deleteOldRequestsOfShards : sql.deleteOldConversationRequests;
+  for (const old of [ofSessions, sql.deleteOldTenantRequests]) {
     let batch: { gone: bigint } | undefined;
     do {
       [batch] = await db.query(old, [before, limits.answersBatch], signal);

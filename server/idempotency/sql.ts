@@ -16,14 +16,28 @@ export const findConversationRequest = statement<ConversationRequestRow>(
     WHERE conversation_id = $1 AND request_id = $2 AND tenant_id = $3`,
 );
 
+/** An answer, and which request it belongs to. */
+export interface KeptRequestRow extends ConversationRequestRow {
+  conversation_id: bigint;
+  request_id: string;
+  tenant_id: string;
+}
+
+const KEPT = `conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer`;
+
 /** The answers to several requests; the i-th conversation_id goes with the i-th request_id. */
-export const findConversationRequests = statement<
-  ConversationRequestRow & { conversation_id: bigint; request_id: string; tenant_id: string }
->(
+export const findConversationRequests = statement<KeptRequestRow>(
   "find_conversation_requests",
-  `SELECT conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer
+  `SELECT ${KEPT}
      FROM unnest($1::bigint[], $2::text[]) AS asked (conversation_id, request_id)
      JOIN conversation_requests USING (conversation_id, request_id)`,
+);
+
+/** As findConversationRequests, for requests to one session. */
+export const findRequestsInShard = statement<KeptRequestRow>(
+  "find_requests_in_shard",
+  `SELECT ${KEPT} FROM conversation_requests
+    WHERE conversation_id = $1 AND request_id = ANY ($2::text[])`,
 );
 
 export const insertConversationRequests = statement<never>(
@@ -33,6 +47,15 @@ export const insertConversationRequests = statement<never>(
    SELECT *, $8::timestamptz
      FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[],
                  $7::bytea[])`,
+);
+
+/** As insertConversationRequests, for one of the session $1; the other columns are arrays of one. */
+export const insertRequestInShard = statement<never>(
+  "insert_request_in_shard",
+  `INSERT INTO conversation_requests
+     (conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer, created_at)
+   VALUES ($1::bigint, ($2::text[])[1], ($3::text[])[1], ($4::bytea[])[1], ($5::bigint[])[1],
+     ($6::bigint[])[1], ($7::bytea[])[1], $8::timestamptz)`,
 );
 
 // ON CONFLICT waits for a transaction that is writing the same request_id.
@@ -80,7 +103,7 @@ export const leaveOwnerToAnswers = statement<never>(
 );
 
 // $1 the time, $2 how many. Those that another sweep is deleting are its own.
-const deleteOld = (table: string, key: string): string =>
+const deleteOld = (table: string, key: string, lock = "FOR UPDATE SKIP LOCKED"): string =>
   `WITH gone AS (
      DELETE FROM ${table}
       WHERE (${key}) IN (
@@ -88,7 +111,7 @@ const deleteOld = (table: string, key: string): string =>
          WHERE created_at < $1
          ORDER BY created_at
          LIMIT $2
-           FOR UPDATE SKIP LOCKED)
+           ${lock})
      RETURNING 1
    )
    SELECT count(*) AS gone FROM gone`;
@@ -96,6 +119,12 @@ const deleteOld = (table: string, key: string): string =>
 export const deleteOldConversationRequests = statement<{ gone: bigint }>(
   "delete_old_conversation_requests",
   deleteOld("conversation_requests", "conversation_id, request_id"),
+);
+
+/** As deleteOldConversationRequests, on Citus, which locks no rows of several shards ahead. */
+export const deleteOldRequestsOfShards = statement<{ gone: bigint }>(
+  "delete_old_requests_of_shards",
+  deleteOld("conversation_requests", "conversation_id, request_id", ""),
 );
 
 export const deleteOldTenantRequests = statement<{ gone: bigint }>(

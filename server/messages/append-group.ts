@@ -7,12 +7,12 @@ import { BinaryRow } from "../db/binary-row.js";
 import type { Database, Queries, Statement } from "../db/database.js";
 import { putGiven } from "../embeddings/given.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
-import { findAnswers } from "../idempotency/requests.js";
+import { findAnswers, findAnswersInShard } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import { findStateRevisions, putStates } from "../state/state.js";
 import type { Append } from "./append.js";
 import { type Outcome, type Plan, planAppends } from "./append-plan.js";
-import { checkHeads, writePlan } from "./append-steps.js";
+import { checkHeads, writePlan, writePlanToShards } from "./append-steps.js";
 import type { SessionHeads } from "./session-heads.js";
 import type { LockedSessionRow } from "./sql.js";
 import * as sql from "./sql.js";
@@ -105,12 +105,13 @@ function appendLocked(
   lock: Statement<LockedSessionRow>,
   signal: AbortSignal,
 ): Promise<Plan> {
+  const isSharded = db.shards !== undefined;
   return db.transaction(async (transaction) => {
     const changesState = appends.some(({ state }) => state !== undefined);
     const [sessions, kept, stateRevisions] = await Promise.all([
-      lockSessions(transaction, ids, lock, db.shards !== undefined),
+      lockSessions(transaction, ids, lock, isSharded),
       // In statements after the lock's, so that they see what the lock waited for.
-      findAnswers(transaction, appends),
+      (isSharded ? findAnswersInShard : findAnswers)(transaction, appends),
       changesState ? findStateRevisions(transaction, ids) : new Map<bigint, bigint>(),
     ]);
     const nowMs = Date.now();
@@ -118,8 +119,8 @@ function appendLocked(
     if (plan.messages.length === 0) return plan;
     const write = () =>
       Promise.all([
-        ...writePlan(plan, nowMs).map(({ statement, values, onRow }) =>
-          transaction.queryRows(statement, values, onRow),
+        ...(isSharded ? writePlanToShards : writePlan)(plan, nowMs).map(
+          ({ statement, values, onRow }) => transaction.queryRows(statement, values, onRow),
         ),
         putGiven(transaction, plan.embeddings),
         putStates(transaction, [...plan.states.values()], new Date(nowMs)),

@@ -3,7 +3,7 @@ import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import { limits } from "../config.js";
 import type { GivenEmbedding } from "../embeddings/given.js";
 import { RpcError, sessionNotFound } from "../errors/rpc-error.js";
-import type { KeptRequest } from "../idempotency/requests.js";
+import type { KeptRequest, NewAnswer } from "../idempotency/requests.js";
 import { assertSameRequest } from "../idempotency/requests.js";
 import { assertCurrent } from "../leases/fence.js";
 import { present } from "../present.js";
@@ -37,14 +37,6 @@ export interface Advance {
   lastMs: bigint;
   /** The preview, if the session had no message that is shown; else null. */
   firstMessage: string | null;
-}
-
-/** A request whose answer is to be kept. */
-export interface NewAnswer {
-  write: Append;
-  firstSeq: bigint;
-  lastSeq: bigint;
-  stateEtag: string;
 }
 
 /** What a group of appends writes, and what it answers. */

@@ -69,30 +69,30 @@ export class AppendQueue {
   }
 
   // Takes what can be written now, oldest first, and leaves the rest. On Citus a transaction over
-  // several shards is a distributed one, so there a group is of one shard.
+  // several nodes is committed in two phases, so there a group is of one node.
   #take(): Waiting[] {
     const group: Waiting[] = [];
     const left: Waiting[] = [];
     const passed = new Set<bigint>();
     const { shards } = this.#db;
-    let shard: string | undefined;
+    let node: number | undefined;
     let messages = 0;
     for (const waiting of this.#waiting) {
       const { write, cancellation, reject } = waiting;
       const id = write.conversationId;
-      const place = shards?.shardOf(id);
+      const place = shards?.nodeOf(id);
       if (cancellation.reason) {
         reject(cancellation.reason);
       } else if (
         this.#busy.has(id) ||
         passed.has(id) ||
-        (messages > 0 && place !== shard) ||
+        (messages > 0 && place !== node) ||
         (messages > 0 && messages + write.messages.length > limits.appendGroupMessages)
       ) {
         passed.add(id);
         left.push(waiting);
       } else {
-        shard = place;
+        node = place;
         messages += write.messages.length;
         group.push(waiting);
       }

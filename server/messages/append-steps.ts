@@ -4,6 +4,7 @@ import { changesStep, type SessionChange } from "../changes/record.js";
 import {
   byteaColumn,
   int8Column,
+  int8Parameter,
   jsonbColumn,
   jsonColumn,
   textColumn,
@@ -11,7 +12,7 @@ import {
 } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
 import type { Step } from "../db/database.js";
-import { keepAnswers } from "../idempotency/requests.js";
+import { keepAnswerInShard, keepAnswers } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import { type Advance, type Plan, USAGE } from "./append-plan.js";
 import { roleName, toStoredTexts } from "./message.js";
@@ -33,25 +34,47 @@ export function checkHeads(heads: LockedSessionRow[]): Step {
 /** Writes what was planned, and gives the plan's messages their ids. */
 export function writePlan(plan: Plan, nowMs: number): Step[] {
   const { advances, heads, messages, writers, answers } = plan;
+  const now = timeParameter(nowMs);
   const steps: Step[] = [
     {
       statement: sql.advanceSessions,
-      values: [...advanceColumns(advances), timeParameter(nowMs)],
+      values: [...advanceColumns(advances), now],
       onRow: () => {},
     },
     {
       statement: sql.insertMessages,
-      values: [
-        ...messageColumns(messages),
-        textColumn(writers, (writer) => writer),
-        timeParameter(nowMs),
-      ],
+      values: [...messageColumns(messages), textColumn(writers, (writer) => writer), now],
       onRow: idsOf(messages),
     },
     changesStep(advances.map(changeOf(heads)), nowMs),
   ];
   if (answers.length > 0) steps.push(keepAnswers(answers, nowMs));
   return steps;
+}
+
+/** As writePlan, on Citus: by statements that name one session each, and so one shard. */
+export function writePlanToShards(plan: Plan, nowMs: number): Step[] {
+  const { advances, heads, messages, writers, answers } = plan;
+  const now = timeParameter(nowMs);
+  return [
+    ...advances.map((advance) => ({
+      statement: sql.advanceSession,
+      values: [...advanceColumns([advance]), now, int8Parameter(advance.conversationId)],
+      onRow: () => {},
+    })),
+    ...messages.map((message, index) => ({
+      statement: sql.insertMessage,
+      values: [
+        int8Parameter(message.conversationId),
+        ...messageColumns([message]).slice(1),
+        textColumn([writers[index]], (writer) => writer),
+        now,
+      ],
+      onRow: idsOf([message]),
+    })),
+    changesStep(advances.map(changeOf(heads)), nowMs),
+    ...answers.map((answer) => keepAnswerInShard(answer, nowMs)),
+  ];
 }
 
 // The heads are those of the advances, in their order.

@@ -5,7 +5,7 @@ import type { AuditActor } from "../audit/record.js";
 import type { RepeatableWrite } from "../idempotency/requests.js";
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
-import { Encoded } from "../rpc/method.js";
+import type { Encoded } from "../rpc/method.js";
 import { encodeAppendAnswer } from "./wire/append-answer.js";
 
 /** Messages for one session, all or none. */
@@ -54,5 +54,5 @@ export async function append(
   const appended = await context.appends.append(write, context.cancellation);
   context.snapshots.changed(write.conversationId);
   context.note({ last_seq: present(appended.messages.at(-1)).seq, replayed: appended.replayed });
-  return new Encoded(encodeAppendAnswer(appended, view));
+  return encodeAppendAnswer(appended, view);
 }

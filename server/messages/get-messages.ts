@@ -1,6 +1,6 @@
 // GetMessages: one page of a session.
 import { type GetMessagesRequest, GetMessagesResponse } from "../../gen/agentstore/v1/messages.js";
-import { Encoded, type UnaryRpc } from "../rpc/method.js";
+import type { UnaryRpc } from "../rpc/method.js";
 import { decodePageToken, encodePageToken } from "../rpc/page-token.js";
 import { checkRange, isEmpty, rangeOf, standingOf } from "./range.js";
 import { readPages } from "./read-pages.js";
@@ -38,6 +38,6 @@ export const getMessages: UnaryRpc<GetMessagesRequest, GetMessagesResponse> = {
     context.note({ messages: page.count });
     const nextPageToken = isEmpty(rest) ? "" : encodePageToken(query, [rest.after, rest.before]);
     const otherFields = GetMessagesResponse.encode({ messages: [], nextPageToken }).finish();
-    return new Encoded<GetMessagesResponse>(page.encode(otherFields));
+    return page.encode<GetMessagesResponse>(otherFields);
   },
 };

@@ -124,9 +124,7 @@ export const awaitSession = statement<LockedSessionRow>(
 );
 
 // A counter that no session of the group raises comes as NULL, and so does its whole column.
-export const advanceSessions = statement<never>(
-  "advance_sessions",
-  `UPDATE conversations AS c
+const ADVANCE = `UPDATE conversations AS c
       SET last_seq = c.last_seq + d.messages,
           revision = c.revision + d.messages,
           message_count = c.message_count + d.messages,
@@ -152,20 +150,49 @@ export const advanceSessions = statement<never>(
      ) AS d (id, messages, users, assistants, systems, tools, characters, input_tokens,
              output_tokens, cached_tokens, reasoning_tokens, cost_micros, first_ms, last_ms,
              first_message)
-    WHERE c.id = d.id`,
-);
+    WHERE c.id = d.id`;
 
-export const insertMessages = statement<{ id: bigint; conversation_id: bigint; seq: bigint }>(
-  "insert_messages",
-  `INSERT INTO conversation_messages (
+export const advanceSessions = statement<never>("advance_sessions", ADVANCE);
+
+/** As advanceSessions, for the one session $17, whose shard Citus sees by that. */
+export const advanceSession = statement<never>("advance_session", `${ADVANCE} AND c.id = $17`);
+
+/** What an append has given to a message. */
+export interface InsertedRow {
+  id: bigint;
+  conversation_id: bigint;
+  seq: bigint;
+}
+
+const INSERT = `INSERT INTO conversation_messages (
      conversation_id, seq, revision, role, content, ts_ms, name, tool_calls, tool_call_id, payload,
      payload_type, metadata, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-     cost_micros, exact, changed_by, changed_at)
+     cost_micros, exact, changed_by, changed_at)`;
+const INSERTED = "RETURNING id, conversation_id, seq";
+
+export const insertMessages = statement<InsertedRow>(
+  "insert_messages",
+  `${INSERT}
    SELECT *, $20::timestamptz FROM unnest(
      $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
      $8::json[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::bigint[], $14::bigint[],
      $15::bigint[], $16::bigint[], $17::bigint[], $18::bytea[], $19::text[])
-   RETURNING id, conversation_id, seq`,
+   ${INSERTED}`,
+);
+
+/**
+ * As insertMessages, for one message of the session $1; the other columns are arrays of one. Citus
+ * copies what a SELECT inserts through the coordinator, and sends this to the shard as it is.
+ */
+export const insertMessage = statement<InsertedRow>(
+  "insert_message",
+  `${INSERT}
+   VALUES ($1::bigint, ($2::bigint[])[1], ($3::bigint[])[1], ($4::text[])[1], ($5::text[])[1],
+     ($6::bigint[])[1], ($7::text[])[1], ($8::json[])[1], ($9::text[])[1], ($10::text[])[1],
+     ($11::text[])[1], ($12::jsonb[])[1], ($13::bigint[])[1], ($14::bigint[])[1],
+     ($15::bigint[])[1], ($16::bigint[])[1], ($17::bigint[])[1], ($18::bytea[])[1],
+     ($19::text[])[1], $20::timestamptz)
+   ${INSERTED}`,
 );
 
 export const getMessage = statement<MessageRow>(

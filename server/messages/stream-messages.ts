@@ -3,7 +3,7 @@ import {
   type StreamMessagesRequest,
   StreamMessagesResponse,
 } from "../../gen/agentstore/v1/messages.js";
-import { Encoded, type StreamRpc } from "../rpc/method.js";
+import type { StreamRpc } from "../rpc/method.js";
 import { checkRange, isEmpty, rangeOf, type SeqRange, standingOf } from "./range.js";
 import { readPages } from "./read-pages.js";
 
@@ -35,7 +35,7 @@ export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResp
         context.note({ messages: count });
         const { lastSeq } = page;
         const otherFields = StreamMessagesResponse.encode({ messages: [], lastSeq }).finish();
-        yield new Encoded<StreamMessagesResponse>(page.encode(otherFields));
+        yield page.encode<StreamMessagesResponse>(otherFields);
       }
     }
   },

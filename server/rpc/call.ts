@@ -1,5 +1,4 @@
 // One call as the interceptor chain and the handlers see it.
-import type { Metadata } from "@grpc/grpc-js";
 import type { AuditSealer } from "../audit/sealer.js";
 import type { limits } from "../config.js";
 import type { Database } from "../db/database.js";
@@ -65,8 +64,8 @@ export interface Call extends CallContext {
    * the next one when the one before has been dealt with.
    */
   readonly rawRequests: AsyncIterable<Buffer> | [Buffer];
-  /** What the caller sent beside the request. */
-  readonly metadata: Metadata;
+  /** What the caller sent beside the request under a name in lower case: metadata, or a header. */
+  header(name: string): string | undefined;
   /** The caller's x-request-id, or one made here; tells calls apart in logs. */
   callId: string;
   principal: Principal;

@@ -1,7 +1,7 @@
 // The service's own descriptors, as `buf build` wrote them.
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { fromBinary } from "@bufbuild/protobuf";
+import { createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { projectRoot } from "../paths.js";
 
@@ -10,3 +10,6 @@ export const descriptorSet = fromBinary(
   FileDescriptorSetSchema,
   readFileSync(path.join(projectRoot, "gen/agentstore.binpb")),
 );
+
+/** The types and services in them. */
+export const registry = createFileRegistry(descriptorSet);

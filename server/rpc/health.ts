@@ -11,6 +11,8 @@ const SERVICES = ["", "agentstore.v1.AgentStore", "agentstore.v1.AgentStoreAdmin
 
 /** The health of one server. */
 export interface Health {
+  /** Whether it is SERVING now. */
+  readonly isServing: boolean;
   /** Says NOT_SERVING from now on, whatever the database does, and ends all watches. */
   shutDown(): Promise<void>;
 }
@@ -82,6 +84,9 @@ export function addHealth(server: Server, databaseUrl: string, logger: Logger): 
   checking = check();
 
   return {
+    get isServing() {
+      return serving === true;
+    },
     async shutDown() {
       stopped = true;
       set(false);

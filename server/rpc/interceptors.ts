@@ -54,9 +54,8 @@ export function chain(
 /** Takes the caller's x-request-id, if it is of a decent form, as the call's id. */
 export const callId: Interceptor = {
   before(call) {
-    const given = call.metadata.get("x-request-id")[0];
-    call.callId =
-      typeof given === "string" && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
+    const given = call.header("x-request-id");
+    call.callId = given !== undefined && /^[\x21-\x7e]{1,128}$/.test(given) ? given : randomUUID();
   },
 };
 
@@ -115,7 +114,7 @@ export const metrics: Interceptor = {
 export function principal(authenticate: Authenticate): Interceptor {
   return {
     before(call) {
-      call.principal = authenticate(call.metadata);
+      call.principal = authenticate(call.header("authorization"));
     },
   };
 }

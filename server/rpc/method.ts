@@ -1,6 +1,7 @@
 // The shape of an RPC: what validates its request and what answers it.
 import type { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
 import type { AgentStoreAdminService } from "../../gen/agentstore/v1/agent_store_admin.js";
+import { present } from "../present.js";
 import type { CallContext, Limits } from "./call.js";
 import type { FieldChecks } from "./field-checks.js";
 
@@ -9,7 +10,30 @@ export class Encoded<Response> {
   /** Exists for the type alone. */
   declare readonly response?: Response;
 
-  constructor(readonly bytes: Buffer) {}
+  #bytes: Buffer | undefined;
+  readonly #release: () => void;
+
+  /**
+   * @param bytes the encoded response
+   * @param release called when the bytes are taken: their memory may be used again. One that is
+   *   never sent keeps its memory to itself.
+   */
+  constructor(bytes: Buffer, release: () => void) {
+    this.#bytes = bytes;
+    this.#release = release;
+  }
+
+  /**
+   * The bytes, to be copied at once: whatever is encoded next may use their memory.
+   *
+   * @throws Error when they were taken before, as their memory may be somebody else's by now
+   */
+  take(): Buffer {
+    const bytes = present(this.#bytes);
+    this.#bytes = undefined;
+    this.#release();
+    return bytes;
+  }
 }
 
 /** An RPC that answers once. */

@@ -28,7 +28,7 @@ export function checkSessionFilter(
   checkRange(`${prefix}last_message`, filter.lastMessage, check);
 }
 
-/** Checks a list of tags that sessions are chosen by. */
+/** Adds what is wrong with a list of tags to the checks. */
 export function checkTags(
   field: string,
   tags: string[],
@@ -84,6 +84,8 @@ export interface PageOfSessions {
   bytes: number;
   /** The server's clock, for the filter by state. */
   now: Date;
+  /** Whether Citus has distributed the sessions. */
+  sharded: boolean;
 }
 
 /**
@@ -100,24 +102,28 @@ export function sessionPage({
   count,
   bytes,
   now,
+  sharded,
 }: PageOfSessions): { statement: Statement<SummaryRow>; values: unknown[] } {
   const values: unknown[] = [tenant, ...after, count, bytes];
   const place = (value: unknown) => `$${values.push(value)}`;
-  const model = modelId ? place(modelId) : "models.id";
+  // Citus takes no LATERAL with a limit of its own over shards.
+  const mergesModels = !modelId && !sharded;
   const { labels, conditions } = conditionsOf(filter, now, place);
+  if (modelId) conditions.push(`c.model_id = ${place(modelId)}`);
+  if (mergesModels) conditions.push("c.model_id = models.id");
   const sessions = `
     SELECT ${SUMMARY.replaceAll(/\w+/g, "c.$&")}, ${ACTIVITY_OF_C} AS activity
       FROM conversations AS c
       ${labels ? "JOIN session_labels AS l ON l.conversation_id = c.id AND l.tenant_id = $1" : ""}
-     WHERE c.tenant_id = $1 AND c.model_id = ${model} AND (${ACTIVITY_OF_C}, c.id) < ($2, $3)
+     WHERE c.tenant_id = $1 AND (${ACTIVITY_OF_C}, c.id) < ($2, $3)
        ${conditions.map((condition) => `AND ${condition}`).join("\n       ")}
      ORDER BY ${ACTIVITY_OF_C} DESC, c.id DESC
      LIMIT $4`;
-  const source = modelId
-    ? sessions
-    : `SELECT one.* FROM models CROSS JOIN LATERAL (${sessions}) AS one
+  const source = mergesModels
+    ? `SELECT one.* FROM models CROSS JOIN LATERAL (${sessions}) AS one
         ORDER BY one.activity DESC, one.id DESC
-        LIMIT $4`;
+        LIMIT $4`
+    : sessions;
   return { statement: plannedEachTime(pageOf(source)), values };
 }
 

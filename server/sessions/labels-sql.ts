@@ -70,24 +70,37 @@ export const listTags = statement<TagRow>(
     ORDER BY place`,
 );
 
+/** As listTags, on Citus, which takes no recursion over shards: reads all tags behind the last one. */
+export const listTagsOfShards = statement<TagRow>(
+  "list_tags_of_shards",
+  `SELECT tag, count(*) AS sessions
+     FROM session_tags
+    WHERE tenant_id = $1 AND tag > $2
+    GROUP BY tag
+    ORDER BY tag
+    LIMIT $3`,
+);
+
 // $1 the session that is forked, $2 the fork as it begins, $3 the last message taken over.
 export const recordAncestry = statement<never>(
   "record_ancestry",
   `INSERT INTO session_ancestors
      (conversation_id, ancestor_id, tenant_id, after_seq, seq, inherited, owner_id)
-   SELECT $2, p.id, p.tenant_id, coalesce(p.parent_seq, 0), $3::bigint,
-          ARRAY(
-            SELECT sha256(convert_to(part, 'UTF8'))
-              FROM unnest(ARRAY[nullif(f.title, ''), nullif(f.tags, '{}')::text, f.metadata::text,
-                                s.state]) AS part
-             WHERE part IS NOT NULL),
-          ''
-     FROM conversations AS p
-     JOIN conversations AS f ON f.id = $2
-     LEFT JOIN session_states AS s ON s.conversation_id = $2
-    WHERE p.id = $1
+   WITH parent AS MATERIALIZED (
+     SELECT id, tenant_id, coalesce(parent_seq, 0) AS after_seq FROM conversations WHERE id = $1
+   ), fork AS MATERIALIZED (
+     SELECT ARRAY(
+              SELECT sha256(convert_to(part, 'UTF8'))
+                FROM unnest(ARRAY[nullif(f.title, ''), nullif(f.tags, '{}')::text,
+                                  f.metadata::text, s.state]) AS part
+               WHERE part IS NOT NULL) AS inherited
+       FROM conversations AS f
+       LEFT JOIN session_states AS s ON s.conversation_id = f.id
+      WHERE f.id = $2
+   )
+   SELECT $2::bigint, id, tenant_id, after_seq, $3::bigint, inherited, '' FROM parent, fork
    UNION ALL
-   SELECT $2, ancestor_id, tenant_id, after_seq, least(seq, $3::bigint), inherited, owner_id
+   SELECT $2, ancestor_id, tenant_id, after_seq, least(seq, $3), inherited, owner_id
      FROM session_ancestors
     WHERE conversation_id = $1`,
 );
@@ -95,10 +108,8 @@ export const recordAncestry = statement<never>(
 // Whose the messages were that its forks keep, once the session's own row cannot say it any more.
 export const leaveOwnerToForks = statement<never>(
   "leave_owner_to_forks",
-  `UPDATE session_ancestors AS a
-      SET owner_id = c.owner_id
-     FROM conversations AS c
-    WHERE c.id = $1 AND a.ancestor_id = $1`,
+  `WITH c AS MATERIALIZED (SELECT owner_id FROM conversations WHERE id = $1)
+   UPDATE session_ancestors SET owner_id = c.owner_id FROM c WHERE ancestor_id = $1`,
 );
 
 export const deleteAncestry = statement<never>(

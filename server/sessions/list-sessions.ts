@@ -32,12 +32,14 @@ export const listSessions: UnaryRpc<ListSessionsRequest, ListSessionsResponse> =
     let rows: sql.SummaryRow[];
     if (isFilter(filter)) {
       const now = new Date();
-      const page = sessionPage({ tenant, modelId, filter, after, count, bytes, now });
+      const sharded = db.shards !== undefined;
+      const page = sessionPage({ tenant, modelId, filter, after, count, bytes, now, sharded });
       rows = await db.query(page.statement, page.values, signal);
     } else if (modelId) {
       rows = await db.query(sql.listSessionsOfModel, [...values, modelId], signal);
     } else {
-      rows = await db.query(sql.listSessions, values, signal);
+      const list = db.shards ? sql.listSessionsOfShards : sql.listSessions;
+      rows = await db.query(list, values, signal);
     }
     const page = rows.slice(0, size);
     const last = page.at(-1);

@@ -14,7 +14,8 @@ export const listTags: UnaryRpc<ListTagsRequest, ListTagsResponse> = {
   async handle({ pageSize, pageToken }, { db, principal, signal, limits }) {
     const after = decodeTextPageToken(pageToken, QUERY) ?? "";
     const size = pageSize || limits.pageSizeDefault;
-    const rows = await db.query(sql.listTags, [principal.tenant, after, size + 1], signal);
+    const list = db.shards ? sql.listTagsOfShards : sql.listTags;
+    const rows = await db.query(list, [principal.tenant, after, size + 1], signal);
     const page = rows.slice(0, size);
     const last = page.at(-1);
     const more = last !== undefined && rows.length > page.length;

@@ -152,6 +152,18 @@ export const listSessions = statement<SummaryRow>(
   ),
 );
 
+/** As listSessions, on Citus, which takes no LATERAL with a limit of its own over shards. */
+export const listSessionsOfShards = statement<SummaryRow>(
+  "list_sessions_of_shards",
+  pageOf(
+    `SELECT ${SUMMARY}, ${ACTIVITY} AS activity
+       FROM conversations
+      WHERE tenant_id = $1 AND (${ACTIVITY}, id) < ($2, $3)
+      ORDER BY ${ACTIVITY} DESC, id DESC
+      LIMIT $4`,
+  ),
+);
+
 /** What a session's row holds of its SessionStats. */
 export interface StatsRow {
   message_count: bigint;

@@ -54,7 +54,7 @@ export const restoreSnapshot: UnaryRpc<RestoreSnapshotRequest, RestoreSnapshotRe
       const restored =
         mode === RestoreMode.ROLL_BACK
           ? await rollBack(queries, session, snapshot, principal.name, now)
-          : await makeFork(queries, principal, forkPointOf(snapshot), now);
+          : await makeFork(queries, context, forkPointOf(snapshot), now);
       const change = { rpc: "RestoreSnapshot", conversationId: restored.id, requestId };
       await Promise.all([
         keepAnswer(queries, write, { answer: AgentSession.encode(restored).finish() }, now),

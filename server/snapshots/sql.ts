@@ -118,8 +118,8 @@ export const lockDue = statement<SessionRow>(
 
 export const anyPolicy = statement<{ any: boolean }>(
   "any_snapshot_policy",
-  `SELECT EXISTS (SELECT FROM conversations WHERE snapshot_every_messages IS NOT NULL)
-       OR EXISTS (SELECT FROM model_policies WHERE every_messages > 0 OR every_minutes > 0) AS any`,
+  `SELECT EXISTS (SELECT 1 FROM conversations WHERE snapshot_every_messages IS NOT NULL)
+       OR EXISTS (SELECT 1 FROM model_policies WHERE every_messages > 0 OR every_minutes > 0) AS any`,
 );
 
 // A roll-back of the session $1 to the revision $2 with the last_seq $3: messages that came later
@@ -167,7 +167,7 @@ export const undo = statement<never>(
         ) AS v
         WHERE ${UNDONE}
      ) AS u
-    WHERE m.ctid = u.row`,
+    WHERE m.conversation_id = $1 AND m.ctid = u.row`,
 );
 
 /** How far the messages' revisions go beyond $2, and which messages those are. */

@@ -17,8 +17,11 @@ import { type ExpectedFault, expectFault, type Fault, failure, unpack } from "./
 import { findTarget, type Target } from "./target.js";
 
 type Service = typeof AgentStoreService;
-/** An RPC as the generated client names it; those that carry files have helpers of their own. */
-export type Rpc = Exclude<keyof Service, "exportSessions" | "importSessions">;
+/** An RPC as the generated client names it; those that carry files or events have helpers of their own. */
+export type Rpc = Exclude<
+  keyof Service,
+  "exportSessions" | "importSessions" | "watchSession" | "watchSessions"
+>;
 type Unary = Exclude<Rpc, "streamMessages">;
 type Request<Name extends Rpc> = Parameters<Service[Name]["requestSerialize"]>[0];
 type Response<Name extends Rpc> = ReturnType<Service[Name]["responseDeserialize"]>;

@@ -12,6 +12,8 @@ export interface TestServer {
   address: string;
   /** For clients: `agentstore://127.0.0.1:40123`. */
   url: string;
+  /** For example `http://127.0.0.1:40124`; empty unless the options name an httpPort. */
+  httpUrl: string;
   /** The connection string of its database. */
   databaseUrl: string;
   stop(): Promise<void>;
@@ -41,6 +43,7 @@ export async function startServer(
   return {
     address: app.address,
     url: `agentstore://${app.address}`,
+    httpUrl: app.httpAddress ? `http${rest.tlsCert ? "s" : ""}://${app.httpAddress}` : "",
     databaseUrl,
     async stop() {
       await app.shutDown();
@@ -52,6 +55,8 @@ export async function startServer(
 /** A server in a process of its own. */
 export interface SpawnedServer {
   address: string;
+  /** For example `http://127.0.0.1:40124`; empty with `--no-http`. */
+  httpUrl: string;
   url: string;
   child: ChildProcess;
   /** All that it has printed on stdout and stderr so far. */
@@ -65,17 +70,19 @@ export interface SpawnedServer {
 /**
  * Runs `agentstore serve` from dist/ and waits until it serves.
  *
- * @param args flags; `--port 0` is added unless they name a port
+ * @param args flags; `--port 0` and `--http-port 0` are added unless they name ports
  * @throws Error with its output when it ends before it serves
  */
 export async function spawnServer(
   args: string[],
   spawnOptions: { env?: NodeJS.ProcessEnv; uid?: number; gid?: number; cwd?: string } = {},
 ): Promise<SpawnedServer> {
-  const port = args.includes("--port") ? [] : ["--port", "0"];
+  const ports = ["--port", "--http-port"].flatMap((flag) =>
+    args.includes(flag) ? [] : [flag, "0"],
+  );
   const child = spawn(
     process.execPath,
-    [`${projectRoot}/dist/cli/main.js`, "serve", ...port, ...args],
+    [`${projectRoot}/dist/cli/main.js`, "serve", ...ports, ...args],
     { stdio: ["ignore", "pipe", "pipe"], ...spawnOptions },
   );
   let output = "";
@@ -84,7 +91,8 @@ export async function spawnServer(
     const read = (chunk: Buffer) => {
       output += chunk.toString();
       const found = /^AgentStore serves gRPC on (\S+)$/m.exec(output)?.[1];
-      if (found) resolve(found);
+      // The banner is whole.
+      if (found && output.includes("Ctrl-C")) resolve(found);
     };
     child.stdout.on("data", read);
     child.stderr.on("data", read);
@@ -94,6 +102,7 @@ export async function spawnServer(
   return {
     address,
     url: `agentstore://${address}`,
+    httpUrl: /^  http +(\S+)$/m.exec(output)?.[1] ?? "",
     child,
     output: () => output,
     async exited() {

@@ -8,8 +8,10 @@ import { Database } from "../../server/db/database.js";
 import { makeLogger } from "../../server/log.js";
 import { AppendQueue } from "../../server/messages/append-queue.js";
 import { streamMessages } from "../../server/messages/stream-messages.js";
-import { addServices, type CallsInFlight } from "../../server/rpc/adapter.js";
+import { addServices } from "../../server/rpc/adapter.js";
+import { CallsInFlight } from "../../server/rpc/calls-in-flight.js";
 import type { AdminRpcs, Rpcs } from "../../server/rpc/method.js";
+import { allMethods } from "../../server/rpc/methods.js";
 import { getSession } from "../../server/sessions/get-session.js";
 import { PolicySnapshots } from "../../server/snapshots/policy-snapshots.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
@@ -27,19 +29,19 @@ beforeAll(async () => {
   database = await createDatabase();
   db = new Database(database.url, { poolSize: 2 });
   server = new Server();
-  calls = addServices(
-    server,
+  calls = new CallsInFlight();
+  const environment = {
+    db,
+    appends: new AppendQueue(db),
+    audit: new AuditSealer(db, logger),
+    snapshots: new PolicySnapshots(db, logger),
+    limits: { ...limits, callMs: 50 as typeof limits.callMs, messageBytes: 1_000 },
+  };
+  const methods = allMethods(
     { store: { getSession, streamMessages } as Rpcs, admin: {} as AdminRpcs },
-    {
-      db,
-      appends: new AppendQueue(db),
-      audit: new AuditSealer(db, logger),
-      snapshots: new PolicySnapshots(db, logger),
-      limits: { ...limits, callMs: 50 as typeof limits.callMs, messageBytes: 1_000 },
-      logger,
-      authenticate: withoutAuthentication,
-    },
+    { logger, authenticate: withoutAuthentication },
   );
+  addServices(server, methods, environment, calls);
   const port = await new Promise<number>((resolve, reject) => {
     server.bindAsync("127.0.0.1:0", ServerCredentials.createInsecure(), (error, bound) =>
       error ? reject(error) : resolve(bound),

@@ -1,6 +1,5 @@
-// Groups of appends on Citus, without Citus: no package of it can be installed here, so tables with
-// the names and columns of its catalog say that the sessions are distributed. What a real Citus makes
-// of the statements, these tests do not show; that the hash is the one it uses, Postgres says.
+// Groups of appends on Citus, without Citus: tables with the names and columns of its catalog say that
+// the sessions are distributed, and Postgres which hash it uses. citus-real.test.ts runs on a Citus.
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { hashInt8, ShardMap } from "../../server/db/shards.js";
 import { assertCountersAgree } from "../harness/counters.js";
@@ -10,6 +9,7 @@ import { startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
 
 const SHARDS = 4;
+const NODES = 2;
 const SESSIONS = 24;
 
 let database: TestDatabase;
@@ -26,7 +26,7 @@ afterEach(async () => {
   await database.drop();
 });
 
-// Equal ranges of all hashes, as create_distributed_table() makes them.
+// Equal ranges of all hashes on the nodes in turn, as create_distributed_table() makes them.
 const STAND_IN = `
   CREATE TABLE pg_dist_partition (logicalrelid regclass, partmethod "char");
   INSERT INTO pg_dist_partition VALUES ('conversations', 'h'), ('models', 'n');
@@ -35,15 +35,18 @@ const STAND_IN = `
   INSERT INTO pg_dist_shard
   SELECT 'conversations', 102008 + n, (-2147483648 + n * width)::text,
          (-2147483648 + (n + 1) * width - 1)::text
-    FROM generate_series(0, ${SHARDS} - 1) AS n, (SELECT 4294967296 / ${SHARDS} AS width) AS w`;
+    FROM generate_series(0, ${SHARDS} - 1) AS n, (SELECT 4294967296 / ${SHARDS} AS width) AS w;
+  CREATE TABLE pg_dist_placement (shardid bigint, groupid int);
+  INSERT INTO pg_dist_placement SELECT shardid, 1 + shardid % ${NODES} FROM pg_dist_shard`;
 
-// Sessions by the transaction that wrote to them, with the shard that Postgres' own hash gives.
+// Sessions by the transaction that wrote to them, with the node that Postgres' own hash gives.
 const GROUPS = `
   SELECT m.xmin::text AS transaction, count(DISTINCT conversation_id)::int AS sessions,
-         count(DISTINCT shardid)::int AS shards
+         count(DISTINCT groupid)::int AS nodes
     FROM conversation_messages AS m
     JOIN pg_dist_shard
       ON hashint8(conversation_id) BETWEEN shardminvalue::int AND shardmaxvalue::int
+    JOIN pg_dist_placement USING (shardid)
    GROUP BY 1`;
 
 async function appendEverywhere(): Promise<bigint[]> {
@@ -66,7 +69,7 @@ async function appendEverywhere(): Promise<bigint[]> {
 
 interface Group {
   sessions: number;
-  shards: number;
+  nodes: number;
 }
 
 async function groups(): Promise<Group[]> {
@@ -89,7 +92,7 @@ test("the hash is that of Postgres", async () => {
   });
 });
 
-test("a shard is found by the bounds of its range, both included", () => {
+test("a node is found by the bounds of its range, both included", () => {
   const ids = [1n, 2n, 3n];
   const [low, middle, high] = ids.map(hashInt8).toSorted((a, b) => a - b) as [
     number,
@@ -97,27 +100,23 @@ test("a shard is found by the bounds of its range, both included", () => {
     number,
   ];
   const map = new ShardMap([
-    { shardId: "first", from: low, to: middle - 1 },
-    { shardId: "second", from: middle, to: high - 1 },
+    { node: 1, from: low, to: middle - 1 },
+    { node: 2, from: middle, to: high - 1 },
   ]);
-  const found = new Map(ids.map((id) => [hashInt8(id), map.shardOf(id)]));
-  expect([found.get(low), found.get(middle), found.get(high)]).toEqual([
-    "first",
-    "second",
-    undefined,
-  ]);
+  const found = new Map(ids.map((id) => [hashInt8(id), map.nodeOf(id)]));
+  expect([found.get(low), found.get(middle), found.get(high)]).toEqual([1, 2, undefined]);
 });
 
-test("a group of appends is of one shard, and of several sessions", async () => {
+test("a group of appends is of one node, and of several sessions", async () => {
   await withClient(database.url, (client) => client.query(STAND_IN));
   await appendEverywhere();
   const found = await groups();
-  expect(found.filter(({ shards }) => shards > 1)).toEqual([]);
+  expect(found.filter(({ nodes }) => nodes > 1)).toEqual([]);
   expect(found.some(({ sessions }) => sessions > 1)).toBe(true);
   expect(await assertCountersAgree(database.url)).toBe(SESSIONS);
 });
 
-test("a session that is held holds up no other of its shard", async () => {
+test("a session that is held holds up no other of its node", async () => {
   await withClient(database.url, (client) => client.query(STAND_IN));
   const ids = await appendEverywhere();
   const lock = await holdSession(database.url, ids[0]!);
@@ -141,5 +140,5 @@ test.each([
   if (!change)
     await withClient(database.url, (client) => client.query("DROP TABLE pg_dist_partition"));
   await appendEverywhere();
-  expect((await groups()).some(({ shards }) => shards > 1)).toBe(true);
+  expect((await groups()).some(({ nodes }) => nodes > 1)).toBe(true);
 });

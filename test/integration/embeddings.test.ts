@@ -3,12 +3,13 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { Database } from "../../server/db/database.js";
 import { EmbeddingsEndpoint } from "../../server/embeddings/endpoint.js";
 import { EmbeddingWorker } from "../../server/embeddings/worker.js";
+import { Sweeper } from "../../server/expiry/sweeper.js";
 import { makeLogger } from "../../server/log.js";
 import { adminCall } from "../harness/admin-stubs.js";
 import { EmbeddingsServer, meaningOf } from "../harness/embeddings-server.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { until } from "../harness/postgres-watch.js";
-import { startServer, type TestServer } from "../harness/server.js";
+import { spawnServer, startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
 
 const MODEL = "test-embeddings";
@@ -377,6 +378,48 @@ test("a server with an endpoint does all of this by itself, and tells how far it
     caller.close();
     await embedding.stop();
   }
+});
+
+test("a server that is killed in the middle loses nothing, and its log never shows the key", async () => {
+  const id = await sessionWith("my cat");
+  const env = { ...process.env, AGENTSTORE_EMBEDDINGS_KEY: "the-secret-key" };
+  const flags = ["--database-url", database.url, "--log-level", "trace"];
+  flags.push("--embeddings-url", endpoint.url, "--embeddings-model", MODEL);
+  endpoint.behaviour = () => true;
+  const first = await spawnServer(flags, { env });
+  await until("the endpoint is asked", () => endpoint.requests.length > 0);
+  expect(endpoint.requests[0]!.headers.authorization).toBe("Bearer the-secret-key");
+  await first.end("SIGKILL");
+  endpoint.behaviour = undefined;
+  expect(await queued()).toMatchObject([{ seq: 1, failures: 0 }]);
+  const second = await spawnServer(flags, { env });
+  try {
+    await hurry();
+    await until("the vector is there", async () => (await seqs(id)).length === 1);
+    expect(first.output() + second.output()).not.toContain("the-secret-key");
+  } finally {
+    await second.end("SIGTERM");
+  }
+});
+
+test("a reader that has not read for a week is forgotten, and all is looked through again", async () => {
+  await catchUp();
+  const readers = () =>
+    withClient(database.url, async (client) => {
+      const { rowCount } = await client.query(
+        "SELECT FROM change_readers WHERE name = 'embeddings'",
+      );
+      return rowCount;
+    });
+  const sweeper = new Sweeper(db, makeLogger("silent"), 0);
+  await sweeper.sweep(new Date(Date.now() + 6 * 86_400_000), signal);
+  expect(await readers()).toBe(1);
+  await sweeper.sweep(new Date(Date.now() + 8 * 86_400_000), signal);
+  expect(await readers()).toBe(0);
+  const id = await sessionWith("my cat");
+  await withClient(database.url, (client) => client.query("DELETE FROM session_changes"));
+  await catchUp();
+  expect(await seqs(id)).toEqual([1]);
 });
 
 test("without an endpoint nothing runs", async () => {

@@ -323,6 +323,7 @@ describe("a message that the endpoint cannot embed", () => {
     await feed();
     await embedAll();
     await stubs.call("deleteMessage", { conversationId, seq: 1n });
+    await feed();
     expect(await failures()).toEqual([]);
   });
 

@@ -97,6 +97,7 @@ function pageOf(filter: object, modelId: string, after: [bigint, bigint], count:
     count,
     bytes: Number.MAX_SAFE_INTEGER,
     now: new Date(),
+    sharded: false,
   });
   return { text: statement.text, values };
 }
@@ -164,7 +165,12 @@ test("a filter is planned for its own values, however often it was asked before"
     for (let count = 0; count < 3; count++) {
       const filter = SessionFilter.fromPartial({ allTags: [MANY.commonTag] });
       const page = { tenant: "default", modelId: MANY.model, filter, after: FIRST, count: PAGE };
-      const { statement, values } = sessionPage({ ...page, bytes: 1_000_000, now: new Date() });
+      const { statement, values } = sessionPage({
+        ...page,
+        bytes: 1_000_000,
+        now: new Date(),
+        sharded: false,
+      });
       await db.query(statement, values, signal);
     }
     const kept = statement<{ kept: bigint }>(

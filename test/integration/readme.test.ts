@@ -33,6 +33,7 @@ describe("the README", () => {
       "ts import",
       "text 1",
       "sh npx",
+      "sh curl",
       "sh grpcurl",
       // These stand in demo.test.ts.
       "sh npm",
@@ -65,7 +66,13 @@ describe("the README", () => {
     await chmod(directory, 0o755);
     const server = spawn(
       process.execPath,
-      [path.join(root, "dist/cli/main.js"), "serve", "--port=0", "--log-level=warn"],
+      [
+        path.join(root, "dist/cli/main.js"),
+        "serve",
+        "--port=0",
+        "--http-port=0",
+        "--log-level=warn",
+      ],
       {
         cwd: directory,
         env: { ...process.env, DATABASE_URL: undefined },
@@ -93,7 +100,7 @@ describe("the README's first conversation", () => {
   let server: Awaited<ReturnType<typeof startServer>>;
 
   beforeAll(async () => {
-    server = await startServer();
+    server = await startServer({ httpPort: 0 });
   });
 
   afterAll(() => server.stop());
@@ -140,6 +147,11 @@ describe("the README's first conversation", () => {
     ]);
   });
 
+  it("runs with curl", async () => {
+    const answers = await shell(here(block("sh", "curl")));
+    expect(answers).toMatchObject([{ session: { modelId: "gpt-4" } }]);
+  });
+
   it("runs with grpcurl", { timeout: 300_000 }, async ({ skip }) => {
     const directory = await grpcurlDirectory();
     if (directory === undefined) {
@@ -153,10 +165,12 @@ describe("the README's first conversation", () => {
     ]);
   });
 
-  /** Puts the test server's address where the README has the default one. */
+  /** Puts the test server's addresses where the README has the default ones. */
   function here(text: string): string {
-    expect(text).toContain("127.0.0.1:50051");
-    return text.replaceAll("127.0.0.1:50051", server.address);
+    expect(text).toMatch(/127\.0\.0\.1:5005[12]/);
+    return text
+      .replaceAll("127.0.0.1:50051", server.address)
+      .replaceAll("http://127.0.0.1:50052", server.httpUrl);
   }
 });
 

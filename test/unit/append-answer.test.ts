@@ -54,12 +54,12 @@ const messagesOf = fc.array(message, { maxLength: 5 });
 test.each([MessageView.UNSPECIFIED, MessageView.FULL])("in the view %i", (view) => {
   fc.assert(
     fc.property(messagesOf, fc.boolean(), etag, (messages, replayed, stateEtag) => {
-      const all = encodeAppendAnswer({ messages, replayed, stateEtag }, view);
+      const all = encodeAppendAnswer({ messages, replayed, stateEtag }, view).take();
       const expected = AddMessagesResponse.encode({ messages, replayed, stateEtag }).finish();
       expect(all.equals(expected)).toBe(true);
       const [one] = messages;
       if (!one) return;
-      const single = encodeAppendAnswer({ messages: [one], replayed, stateEtag }, view);
+      const single = encodeAppendAnswer({ messages: [one], replayed, stateEtag }, view).take();
       const response = AddMessageResponse.encode({ message: one, replayed, stateEtag }).finish();
       expect(single.equals(response)).toBe(true);
     }),
@@ -72,7 +72,10 @@ test("in the view KEYS, with no more than what the server gave", () => {
       const keys = messages.map(({ id, conversationId, seq, timestampMs, revision }) =>
         AgentMessage.fromPartial({ id, conversationId, seq, timestampMs, revision }),
       );
-      const encoded = encodeAppendAnswer({ messages, replayed, stateEtag }, MessageView.KEYS);
+      const encoded = encodeAppendAnswer(
+        { messages, replayed, stateEtag },
+        MessageView.KEYS,
+      ).take();
       const expected = AddMessagesResponse.encode({ messages: keys, replayed, stateEtag }).finish();
       expect(encoded.equals(expected)).toBe(true);
     }),

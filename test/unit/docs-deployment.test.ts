@@ -80,7 +80,7 @@ describe("the Dockerfile", () => {
   it("starts the command, and checks its health, in the form that signals reach", () => {
     expect(JSON.parse(texts(runtime, "ENTRYPOINT")[0] ?? "")).toEqual(["node", "dist/cli/main.js"]);
     expect(JSON.parse(texts(runtime, "CMD")[0] ?? "")).toEqual(["serve", "--host", "0.0.0.0"]);
-    expect(texts(runtime, "EXPOSE")).toEqual(["50051"]);
+    expect(texts(runtime, "EXPOSE")).toEqual(["50051 50052"]);
     const check = /CMD (\[.*\])$/.exec(texts(runtime, "HEALTHCHECK")[0] ?? "")?.[1] ?? "";
     expect(JSON.parse(check)).toEqual(["node", "scripts/healthcheck.mjs"]);
   });
@@ -103,8 +103,9 @@ describe("compose.yaml", () => {
 
   it("publishes a server without TLS to this machine alone", () => {
     expect(compose).toContain("--insecure");
-    const ports = [...compose.matchAll(/^ +ports:\n((?: +- .*\n)+)/gm)].map(([, list]) => list);
-    expect(ports.map((list) => list?.trim())).toEqual(['- "127.0.0.1:50051:50051"']);
+    const ports = /^ +ports:\n((?: +- .*\n)+)/m.exec(compose)?.[1]?.trim().split(/\n +/);
+    expect(ports).toEqual(['- "127.0.0.1:50051:50051"', '- "127.0.0.1:50052:50052"']);
+    expect(compose.match(/ports:/g)).toHaveLength(1);
   });
 
   it("is indented by spaces and names each volume that it uses", async () => {

@@ -91,6 +91,7 @@ import {
   UpdateMessageRequest,
   UpdateMessageResponse,
 } from "./versions.js";
+import { WatchSessionRequest, WatchSessionResponse, WatchSessionsRequest, WatchSessionsResponse } from "./watch.js";
 
 /**
  * Keeps the conversations of AI agents: every turn is durable and in order
@@ -671,6 +672,52 @@ export const AgentStoreService = {
     responseSerialize: (value: UpdateStateResponse): Buffer => Buffer.from(UpdateStateResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): UpdateStateResponse => UpdateStateResponse.decode(value),
   },
+  /**
+   * Tells what happens to a session: first what is stored after a revision, then
+   * each change as it is committed, in the order of the revisions, none left out
+   * and none twice. The whole history can be told again at any time. The stream
+   * lasts until the caller ends it or the session is deleted; a watcher that is cut
+   * off goes on after the last revision that it saw. When nothing happens there is
+   * a heartbeat about every 15 seconds. A watcher that reads slowly holds up
+   * nobody: what it has not seen waits in storage.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, REVISION_AHEAD; SHUTTING_DOWN and
+   * DATABASE_UNAVAILABLE in mid-stream, after which the watcher goes on elsewhere.
+   */
+  watchSession: {
+    path: "/agentstore.v1.AgentStore/WatchSession" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchSessionRequest): Buffer => Buffer.from(WatchSessionRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchSessionRequest => WatchSessionRequest.decode(value),
+    responseSerialize: (value: WatchSessionResponse): Buffer =>
+      Buffer.from(WatchSessionResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchSessionResponse => WatchSessionResponse.decode(value),
+  },
+  /**
+   * Tells what happens to the sessions of the caller's tenant, as WatchSession does
+   * for one: all of them, or those that have certain labels at the moment when an
+   * event is told. Sessions that come to have them are told of from then on;
+   * GetSession and WatchSession tell what was before. Each response carries a
+   * position to go on from, which stays good for 24 hours.
+   *
+   * Between sessions there is no order, and none waits for another: what is
+   * committed is told at once, however long other transactions run.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN for a position that was altered or is
+   * another request's, POSITION_EXPIRED; SHUTTING_DOWN and DATABASE_UNAVAILABLE in
+   * mid-stream, after which the watcher goes on elsewhere.
+   */
+  watchSessions: {
+    path: "/agentstore.v1.AgentStore/WatchSessions" as const,
+    requestStream: false as const,
+    responseStream: true as const,
+    requestSerialize: (value: WatchSessionsRequest): Buffer => Buffer.from(WatchSessionsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): WatchSessionsRequest => WatchSessionsRequest.decode(value),
+    responseSerialize: (value: WatchSessionsResponse): Buffer =>
+      Buffer.from(WatchSessionsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): WatchSessionsResponse => WatchSessionsResponse.decode(value),
+  },
 } as const;
 
 export interface AgentStoreServer extends UntypedServiceImplementation {
@@ -934,6 +981,34 @@ export interface AgentStoreServer extends UntypedServiceImplementation {
    * Errors: INVALID_FIELD, REQUEST_ID_REUSED, SESSION_NOT_FOUND, ETAG_MISMATCH.
    */
   updateState: handleUnaryCall<UpdateStateRequest, UpdateStateResponse>;
+  /**
+   * Tells what happens to a session: first what is stored after a revision, then
+   * each change as it is committed, in the order of the revisions, none left out
+   * and none twice. The whole history can be told again at any time. The stream
+   * lasts until the caller ends it or the session is deleted; a watcher that is cut
+   * off goes on after the last revision that it saw. When nothing happens there is
+   * a heartbeat about every 15 seconds. A watcher that reads slowly holds up
+   * nobody: what it has not seen waits in storage.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, REVISION_AHEAD; SHUTTING_DOWN and
+   * DATABASE_UNAVAILABLE in mid-stream, after which the watcher goes on elsewhere.
+   */
+  watchSession: handleServerStreamingCall<WatchSessionRequest, WatchSessionResponse>;
+  /**
+   * Tells what happens to the sessions of the caller's tenant, as WatchSession does
+   * for one: all of them, or those that have certain labels at the moment when an
+   * event is told. Sessions that come to have them are told of from then on;
+   * GetSession and WatchSession tell what was before. Each response carries a
+   * position to go on from, which stays good for 24 hours.
+   *
+   * Between sessions there is no order, and none waits for another: what is
+   * committed is told at once, however long other transactions run.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN for a position that was altered or is
+   * another request's, POSITION_EXPIRED; SHUTTING_DOWN and DATABASE_UNAVAILABLE in
+   * mid-stream, after which the watcher goes on elsewhere.
+   */
+  watchSessions: handleServerStreamingCall<WatchSessionsRequest, WatchSessionsResponse>;
 }
 
 export interface AgentStoreClient extends Client {
@@ -1648,6 +1723,50 @@ export interface AgentStoreClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: UpdateStateResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Tells what happens to a session: first what is stored after a revision, then
+   * each change as it is committed, in the order of the revisions, none left out
+   * and none twice. The whole history can be told again at any time. The stream
+   * lasts until the caller ends it or the session is deleted; a watcher that is cut
+   * off goes on after the last revision that it saw. When nothing happens there is
+   * a heartbeat about every 15 seconds. A watcher that reads slowly holds up
+   * nobody: what it has not seen waits in storage.
+   *
+   * Errors: INVALID_FIELD, SESSION_NOT_FOUND, REVISION_AHEAD; SHUTTING_DOWN and
+   * DATABASE_UNAVAILABLE in mid-stream, after which the watcher goes on elsewhere.
+   */
+  watchSession(
+    request: WatchSessionRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchSessionResponse>;
+  watchSession(
+    request: WatchSessionRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchSessionResponse>;
+  /**
+   * Tells what happens to the sessions of the caller's tenant, as WatchSession does
+   * for one: all of them, or those that have certain labels at the moment when an
+   * event is told. Sessions that come to have them are told of from then on;
+   * GetSession and WatchSession tell what was before. Each response carries a
+   * position to go on from, which stays good for 24 hours.
+   *
+   * Between sessions there is no order, and none waits for another: what is
+   * committed is told at once, however long other transactions run.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN for a position that was altered or is
+   * another request's, POSITION_EXPIRED; SHUTTING_DOWN and DATABASE_UNAVAILABLE in
+   * mid-stream, after which the watcher goes on elsewhere.
+   */
+  watchSessions(
+    request: WatchSessionsRequest,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchSessionsResponse>;
+  watchSessions(
+    request: WatchSessionsRequest,
+    metadata?: Metadata,
+    options?: Partial<CallOptions>,
+  ): ClientReadableStream<WatchSessionsResponse>;
 }
 
 export const AgentStoreClient = makeGenericClientConstructor(

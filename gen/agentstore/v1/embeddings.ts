@@ -83,7 +83,7 @@ export interface GetSearchStatusResponse {
   embeddingBackfilled: boolean;
   /**
    * Whether the model's vectors have an index. Without one, a search may have
-   * 10,000 of them to look through, and fails beyond that with
+   * 50,000 of them to look through, and fails beyond that with
    * FAILED_PRECONDITION / VECTOR_INDEX_REQUIRED.
    */
   embeddingIndexed: boolean;

@@ -9,9 +9,10 @@
 /**
  * Why a call failed. The `reason` of the `google.rpc.ErrorInfo` that every error
  * carries is the name of one of these values without its `ERROR_REASON_`
- * prefix; its `domain` is `agentstore`. What the gRPC transport itself refuses
- * (a request of more than 64 MiB, an unknown method, bad compression, a deadline
- * that passes before the service answers) has a code and a text only.
+ * prefix; its `domain` is `agentstore`. What the transport itself refuses (over
+ * gRPC a request of more than 64 MiB, bad compression and a deadline that passes
+ * before the service answers; over HTTP a wrong content type; an unknown method)
+ * has a code and a text only.
  */
 export const ErrorReason = {
   /** UNSPECIFIED - Never sent. */
@@ -25,7 +26,8 @@ export const ErrorReason = {
    */
   INVALID_FIELD: 1,
   /**
-   * MALFORMED_REQUEST - The request is not a well-formed protobuf message.
+   * MALFORMED_REQUEST - The request is not a well-formed protobuf message, or over HTTP not the JSON
+   * of one.
    *
    * Code: INVALID_ARGUMENT.
    * Example: {"reason": "MALFORMED_REQUEST"}
@@ -33,7 +35,7 @@ export const ErrorReason = {
    */
   MALFORMED_REQUEST: 2,
   /**
-   * INVALID_UTF8 - A string of the request is not valid UTF-8.
+   * INVALID_UTF8 - A string of the request is not valid UTF-8, or in JSON half a surrogate pair.
    *
    * Code: INVALID_ARGUMENT, with a BadRequest that names the field.
    * Example: {"reason": "INVALID_UTF8", "metadata": {"field": "message.content"}}
@@ -41,9 +43,9 @@ export const ErrorReason = {
    */
   INVALID_UTF8: 3,
   /**
-   * MESSAGE_TOO_LARGE - A message is larger than the store accepts.
+   * MESSAGE_TOO_LARGE - A message is larger than the store accepts, or a whole request over HTTP.
    *
-   * Code: INVALID_ARGUMENT, with a BadRequest that names the message.
+   * Code: INVALID_ARGUMENT; with a BadRequest that names the message, if it is one.
    * Example: {"reason": "MESSAGE_TOO_LARGE", "metadata": {"field": "message", "limit_bytes": "4194304"}}
    * Client: shorten it, or keep the large part elsewhere and store a reference.
    */
@@ -313,11 +315,31 @@ export const ErrorReason = {
    * without an index of them.
    *
    * Code: FAILED_PRECONDITION.
-   * Example: {"reason": "VECTOR_INDEX_REQUIRED", "metadata": {"limit": "10000"}}
+   * Example: {"reason": "VECTOR_INDEX_REQUIRED", "metadata": {"limit": "50000"}}
    * Client: filter, for example by session, owner or time; or have the operator
    * install pgvector 0.8 or newer in the database.
    */
   VECTOR_INDEX_REQUIRED: 52,
+  /**
+   * REVISION_AHEAD - The session has not come to the revision that a watch is to go on after: the
+   * revision is another session's, or the database was restored from before it.
+   *
+   * Code: OUT_OF_RANGE.
+   * Example: {"reason": "REVISION_AHEAD", "metadata": {"conversation_id": "42", "after_revision": "12", "revision": "7"}}
+   * Client: watch from the beginning, with `after_revision` 0, or from `revision`,
+   * and read the session anew.
+   */
+  REVISION_AHEAD: 46,
+  /**
+   * POSITION_EXPIRED - The position that a watch is to go on from is older than what the server
+   * keeps of changes, or is one of another database.
+   *
+   * Code: OUT_OF_RANGE.
+   * Example: {"reason": "POSITION_EXPIRED", "metadata": {"kept_hours": "24"}}
+   * Client: watch from the beginning, with an empty `after_position`; or read what
+   * it needs and watch from now on.
+   */
+  POSITION_EXPIRED: 47,
   UNRECOGNIZED: -1,
 } as const;
 
@@ -360,6 +382,8 @@ export namespace ErrorReason {
   export type EMBEDDINGS_NOT_CONFIGURED = typeof ErrorReason.EMBEDDINGS_NOT_CONFIGURED;
   export type EMBEDDINGS_UNAVAILABLE = typeof ErrorReason.EMBEDDINGS_UNAVAILABLE;
   export type VECTOR_INDEX_REQUIRED = typeof ErrorReason.VECTOR_INDEX_REQUIRED;
+  export type REVISION_AHEAD = typeof ErrorReason.REVISION_AHEAD;
+  export type POSITION_EXPIRED = typeof ErrorReason.POSITION_EXPIRED;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
 }
 
@@ -473,6 +497,12 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 52:
     case "ERROR_REASON_VECTOR_INDEX_REQUIRED":
       return ErrorReason.VECTOR_INDEX_REQUIRED;
+    case 46:
+    case "ERROR_REASON_REVISION_AHEAD":
+      return ErrorReason.REVISION_AHEAD;
+    case 47:
+    case "ERROR_REASON_POSITION_EXPIRED":
+      return ErrorReason.POSITION_EXPIRED;
     case -1:
     case "UNRECOGNIZED":
     default:
@@ -554,6 +584,10 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_EMBEDDINGS_UNAVAILABLE";
     case ErrorReason.VECTOR_INDEX_REQUIRED:
       return "ERROR_REASON_VECTOR_INDEX_REQUIRED";
+    case ErrorReason.REVISION_AHEAD:
+      return "ERROR_REASON_REVISION_AHEAD";
+    case ErrorReason.POSITION_EXPIRED:
+      return "ERROR_REASON_POSITION_EXPIRED";
     case ErrorReason.UNRECOGNIZED:
     default:
       return "UNRECOGNIZED";

@@ -6,6 +6,7 @@ import {
   Usage,
 } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
+import type { Encoded } from "../../rpc/method.js";
 import type { Appended } from "../append.js";
 import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
@@ -24,7 +25,7 @@ const OVERHEAD = 128;
 export function encodeAppendAnswer(
   { messages, replayed, stateEtag }: Appended,
   view: MessageView,
-): Buffer {
+): Encoded<never> {
   const out = new ProtobufBuffer();
   for (const message of messages) {
     if (view === MessageView.KEYS) writeKeys(out, message);

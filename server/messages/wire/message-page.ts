@@ -6,6 +6,7 @@
 import { AgentMessage, type Role, ToolCall } from "../../../gen/agentstore/v1/messages.js";
 import { Struct } from "../../../gen/google/protobuf/struct.js";
 import { Timestamp } from "../../../gen/google/protobuf/timestamp.js";
+import type { Encoded } from "../../rpc/method.js";
 import { ROLE_NAMES, type StoredText } from "../message.js";
 import * as field from "./message-fields.js";
 import { ProtobufBuffer } from "./protobuf-buffer.js";
@@ -92,7 +93,7 @@ export class MessagePage {
   }
 
   /** Encodes the response; the page takes no more messages. */
-  encode(otherFields: Uint8Array): Buffer {
+  encode<Response>(otherFields: Uint8Array): Encoded<Response> {
     this.#out.reserve(otherFields.length);
     this.#out.raw(otherFields, 0, otherFields.length);
     return this.#out.finish();

@@ -2,6 +2,9 @@
 //
 // reserve() first: all methods that do not say so write without looking at the space that is left.
 
+import { Encoded } from "../../rpc/method.js";
+
+const EMPTY = Buffer.alloc(0);
 const FIRST_SIZE = 16 * 1024;
 // Buffers to write into again. New ones for each page, outgrown one after another, made the garbage
 // collector take as much time as all else together.
@@ -139,17 +142,17 @@ export class ProtobufBuffer {
     this.#at = target + length;
   }
 
-  /** A copy of all that has been written. Nothing can be written from here on. */
-  finish(): Buffer {
-    const written = Buffer.allocUnsafe(this.#at);
-    this.#bytes.copy(written, 0, 0, this.#at);
-    keepSpare(this.#bytes);
-    this.#bytes = Buffer.alloc(0);
-    return written;
+  /** All that has been written, as a response. Nothing can be written from here on. */
+  finish<Response>(): Encoded<Response> {
+    const bytes = this.#bytes;
+    this.#bytes = EMPTY;
+    return new Encoded(bytes.subarray(0, this.#at), () => keepSpare(bytes));
   }
 }
 
+// The largest: one that has to grow leaves garbage of its own size behind.
 function takeSpare(): Buffer {
+  spares.sort((a, b) => a.length - b.length);
   const spare = spares.pop();
   if (!spare) return Buffer.allocUnsafe(FIRST_SIZE);
   spareBytes -= spare.length;

@@ -43,6 +43,8 @@ const REASONS = [
   ["NOT_FOUND", "MESSAGE_NOT_FOUND", "MessageNotFoundError"],
   ["ABORTED", "LAST_SEQ_MISMATCH", "LastSeqMismatchError"],
   ["ABORTED", "ETAG_MISMATCH", "EtagMismatchError"],
+  ["OUT_OF_RANGE", "REVISION_AHEAD", "RevisionAheadError"],
+  ["OUT_OF_RANGE", "POSITION_EXPIRED", "PositionExpiredError"],
   ["ABORTED", "REVISION_MISMATCH", "RevisionMismatchError"],
   ["NOT_FOUND", "VERSION_NOT_FOUND", "VersionNotFoundError"],
   ["NOT_FOUND", "MESSAGE_DELETED", "MessageDeletedError"],

@@ -1,0 +1,91 @@
+// The statements that watchers read by.
+import { statement } from "../db/database.js";
+import { MESSAGE_BYTES, MESSAGE_COLUMNS, type MessageRow } from "../messages/sql.js";
+
+const COLUMNS = MESSAGE_COLUMNS.join(", ");
+
+/** A version of a message, or, where a session has none to tell, nothing of one. */
+export type EventRow = {
+  watched: bigint;
+  session_revision: bigint;
+  /** Those of this row and the ones before it. */
+  bytes_so_far: bigint;
+} & (MessageRow | { seq: null });
+
+// What happened to the messages of sessions, a page for each: $1 sessions, $2 their tenant's, behind
+// the revisions $3 and the seqs $4, up to the revisions $5; $6 versions and $7 bytes at the most.
+//
+// First versions lie behind the seq, in the order of their revisions: among the messages that never
+// changed, no more than a page of them need be looked at. All other versions are found by the indexes
+// on their revisions. A session that is gone has no row.
+export const readEvents = statement<EventRow>(
+  "read_events",
+  `SELECT c.id AS watched, c.revision AS session_revision, e.*
+     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+            AS w (id, tenant_id, after_revision, after_seq, up_to)
+     JOIN conversations AS c ON c.id = w.id AND c.tenant_id = w.tenant_id
+     LEFT JOIN LATERAL (
+       SELECT *
+         FROM (
+           SELECT *, sum(bytes) OVER (ORDER BY revision, seq ROWS UNBOUNDED PRECEDING)::bigint
+                       AS bytes_so_far
+             FROM (
+               SELECT *
+                 FROM (
+                   (SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes
+                      FROM conversation_messages
+                     WHERE conversation_id = w.id AND seq > w.after_seq
+                       AND seq <= w.after_seq + $6 AND version = 1)
+                    UNION ALL
+                   (SELECT ${COLUMNS}, ${MESSAGE_BYTES}
+                      FROM conversation_messages
+                     WHERE conversation_id = w.id AND revision > w.after_revision AND version > 1
+                     ORDER BY revision
+                     LIMIT $6)
+                    UNION ALL
+                   (SELECT ${COLUMNS}, ${MESSAGE_BYTES}
+                      FROM message_versions
+                     WHERE conversation_id = w.id AND revision > w.after_revision
+                     ORDER BY revision
+                     LIMIT $6)
+                 ) AS versions
+                WHERE revision > w.after_revision AND revision <= w.up_to
+                ORDER BY revision, seq
+                LIMIT $6
+             ) AS first
+         ) AS sized
+        WHERE bytes_so_far - bytes < $7
+     ) AS e ON true
+    ORDER BY c.id, e.revision, e.seq`,
+);
+
+// The last message that had been appended at the revision $2 of the session $1: by halves, as first
+// revisions rise with the seqs.
+export const findSeq = statement<{ seq: bigint }>(
+  "find_seq_of_revision",
+  `WITH RECURSIVE search (low, high) AS (
+     SELECT 0::bigint, last_seq FROM conversations WHERE id = $1
+      UNION ALL
+     SELECT CASE WHEN first_revision <= $2 THEN middle ELSE low END,
+            CASE WHEN first_revision <= $2 THEN high ELSE middle - 1 END
+       FROM search
+      CROSS JOIN LATERAL (SELECT (low + high + 1) / 2 AS middle) AS m
+      CROSS JOIN LATERAL (
+        SELECT coalesce(
+          (SELECT revision FROM message_versions
+            WHERE conversation_id = $1 AND seq = middle
+            ORDER BY version
+            LIMIT 1),
+          (SELECT revision FROM conversation_messages WHERE conversation_id = $1 AND seq = middle)
+        ) AS first_revision
+      ) AS f
+      WHERE low < high
+   )
+   SELECT low AS seq FROM search WHERE low >= high`,
+);
+
+/** Where a session stands. */
+export const findHead = statement<{ revision: bigint; last_seq: bigint }>(
+  "find_head",
+  `SELECT revision, last_seq FROM conversations WHERE id = $1 AND tenant_id = $2`,
+);

@@ -1,0 +1,39 @@
+// docs/http.md is true: its calls are made, in their order, and answer what it shows.
+import { execFile } from "node:child_process";
+import { readFile } from "node:fs/promises";
+import path from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { startServer, type TestServer } from "../harness/server.js";
+
+const page = await readFile(path.resolve(import.meta.dirname, "../../docs/http.md"), "utf8");
+const blocks = [...page.matchAll(/^```(\w+)\n([\s\S]*?)^```$/gm)];
+const inSh = blocks.flatMap(([, language, text = ""]) => (language === "sh" ? [text] : []));
+
+let server: TestServer;
+
+beforeAll(async () => {
+  server = await startServer({ httpPort: 0 });
+});
+
+afterAll(() => server.stop());
+
+async function shell(script: string): Promise<string> {
+  const here = script.replaceAll("http://127.0.0.1:50052", server.httpUrl);
+  expect(here).not.toBe(script);
+  return (await promisify(execFile)("bash", ["-euc", here])).stdout;
+}
+
+test("the calls answer", async () => {
+  const [writes, reads, ...rest] = inSh;
+  const [created, added] = (await shell(writes!)).split(/(?<=\})(?=\{"message")/);
+  expect(JSON.parse(created!)).toMatchObject({ session: { id: "1", title: "Over HTTP" } });
+  expect(JSON.parse(added!)).toMatchObject({ message: { seq: "1", content: "Hello" } });
+  expect(JSON.parse(await shell(reads!))).toMatchObject({ messages: [{ content: "Hello" }] });
+  expect(rest).toHaveLength(1);
+});
+
+test("the error is the one that is shown", async () => {
+  const shown = blocks.find(([, language]) => language === "json")?.[2];
+  expect(JSON.parse(await shell(inSh.at(-1)!))).toEqual(JSON.parse(shown!));
+});
