@@ -9,7 +9,7 @@ directory=${1:?"say in which directory"}
 if [ ! -e "$directory/complete" ]; then
   rm -rf "$directory"
   mkdir -p "$directory"
-  debootstrap --variant=minbase --include=postgresql-17,postgresql-17-pgvector trixie \
+  timeout 240 debootstrap --variant=minbase --include=postgresql-17,postgresql-17-pgvector trixie \
     "$directory/root" >"$directory/debootstrap.log" 2>&1
   touch "$directory/complete"
 fi
