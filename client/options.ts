@@ -360,12 +360,6 @@ export interface SnapshotPage {
   nextPageToken: string;
 }
 
-/** How to search. */
-export interface SearchMessagesOptions extends CallOptions {
-  /** How many messages to return at the most: 1 to 1,000. Default: 20. */
-  limit?: number | undefined;
-}
-
 /** Which messages that could not be embedded to list. */
 export interface ListEmbeddingFailuresOptions extends CallOptions {
   /** Only those of this session. */

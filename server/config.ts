@@ -191,7 +191,15 @@ export const limits = {
   /** How long a call waits for a database connection. */
   acquireMs: 5_000,
   /** Connections over HTTP, WebSockets among them, that a server has at a time. */
-  httpConnections: 1_024,
+  httpConnections: 2_048,
+  /** WebSockets that a server has at a time. */
+  webSockets: 1_024,
+  /** Largest frame that a WebSocket takes: the request of a stream. */
+  socketFrameBytes: 1024 * 1024,
+  /** How long a WebSocket may be open before its call starts. */
+  socketStartMs: 10_000,
+  /** How often a WebSocket is asked for a sign of life. */
+  socketPingMs: 30_000,
   /** How long a connection may take until a request's headers are there. */
   httpHeadersMs: 10_000,
   /** How long a connection without a request is kept: longer than what stands in front keeps it. */

@@ -4,7 +4,6 @@ import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import https from "node:https";
 import type { AddressInfo } from "node:net";
 import type { Authenticate } from "../auth/tokens.js";
-import { limits } from "../config.js";
 import { RpcError } from "../errors/rpc-error.js";
 import type { CallsInFlight } from "../rpc/calls-in-flight.js";
 import type { Health } from "../rpc/health.js";
@@ -15,6 +14,7 @@ import { HttpCall } from "./http-call.js";
 import { Origins } from "./origins.js";
 import { Refusal } from "./refusal.js";
 import { BodyMemory, formOf, type RequestForm, readMessage } from "./request.js";
+import { WebSockets } from "./web-sockets.js";
 
 /** Where and for whom to serve. */
 export interface HttpOptions {
@@ -43,7 +43,8 @@ export class HttpServer {
   readonly #server: http.Server;
   readonly #endpoints: Map<string, Endpoint>;
   readonly #origins: Origins;
-  readonly #memory = new BodyMemory(limits.httpBodiesBytes);
+  readonly #memory: BodyMemory;
+  readonly #sockets: WebSockets;
   #stopping = false;
 
   /**
@@ -54,8 +55,11 @@ export class HttpServer {
     readonly context: HttpContext,
   ) {
     const { tlsCert, tlsKey, allowOrigins, localOnly } = options;
+    const { environment, calls } = context;
+    const { limits } = environment;
     this.#endpoints = endpointsOf(context.methods);
     this.#origins = new Origins(allowOrigins, { localOnly });
+    this.#memory = new BodyMemory(limits.httpBodiesBytes);
     const settings = {
       headersTimeout: limits.httpHeadersMs,
       requestTimeout: limits.callMs,
@@ -78,6 +82,12 @@ export class HttpServer {
     this.#server.on("request", serve);
     // Else a caller would be asked to send what is refused by its length.
     this.#server.on("checkContinue", serve);
+    this.#sockets = new WebSockets(this.#server, {
+      origins: this.#origins,
+      environment,
+      calls,
+      find: (request) => this.#find(urlOf(request).pathname),
+    });
   }
 
   /**
@@ -103,6 +113,7 @@ export class HttpServer {
   /** Takes no new connections; resolves when those that there are have ended. */
   async close(): Promise<void> {
     this.#stopping = true;
+    this.#sockets.close();
     if (!this.#server.listening) return;
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
@@ -110,6 +121,7 @@ export class HttpServer {
   /** Cuts all connections off. */
   cut(): void {
     this.#server.closeAllConnections();
+    this.#sockets.cut();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -188,9 +200,11 @@ export class HttpServer {
     response: ServerResponse,
     form: RequestForm,
   ): Promise<Buffer | RpcError> {
-    if (request.headers.expect !== undefined && hasRoom(request)) response.writeContinue();
+    const most = this.context.environment.limits.requestBytes;
+    const length = Number(request.headers["content-length"] ?? 0);
+    if (request.headers.expect !== undefined && length <= most) response.writeContinue();
     try {
-      const message = await readMessage(request, form, limits.requestBytes, this.#memory);
+      const message = await readMessage(request, form, most, this.#memory);
       response.once("close", () => this.#memory.give(message.length));
       return message;
     } catch (error) {
@@ -198,10 +212,6 @@ export class HttpServer {
       throw error;
     }
   }
-}
-
-function hasRoom({ headers }: IncomingMessage): boolean {
-  return Number(headers["content-length"] ?? 0) <= limits.requestBytes;
 }
 
 function urlOf({ url = "" }: IncomingMessage): URL {

@@ -106,7 +106,7 @@ export async function sampleRanking(
     sampled: Number(rows[0]?.sampled ?? 0n),
     having: having.slice(0, -1),
     havingAll: having.at(-1) ?? 0,
-    averageSize: Math.max(1, rows[0]?.size ?? 1),
+    averageSize: Math.max(1, rows[0]?.size ?? USUAL_SIZE),
     indexed: lag.indexed,
   };
   if (!sessions && invertedQuery(terms, ranking, limits) === undefined) {
@@ -229,11 +229,16 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
   }
 }
 
-// BM25, with how much a word counts when it is there again, and how much the length of a message.
-const AGAIN = 1.2;
-const LENGTH = 0.6;
+// BM25, with how much a word counts when it is there again, and how much the length of a message: what
+// is usual for short texts.
+const AGAIN = 0.9;
+const LENGTH = 0.4;
+/** How many different words a message has, where nothing is known of others. */
+const USUAL_SIZE = 30;
 /** What two words count beyond themselves when they stand side by side, of the less telling one. */
 const SIDE_BY_SIDE = 0.5;
+/** What a message loses at the most for words that it does not have, beyond what they count. */
+const MISSING = 0.5;
 /** What part of the words has to be there, weighed by how telling they are. */
 const LEAST = 0.3;
 
@@ -283,7 +288,8 @@ function scoreOf(
         return `${rank} AS r${index}`;
       })
       .join(", "),
-    score: `(${terms.join(" + ")})`,
+    score: `(${terms.join(" + ")})
+            * (${1 - MISSING} + ${MISSING} * (${there.join(" + ")}) / ${place.of(total)}::float8)`,
     enough: `(${there.join(" + ")}) >= ${place.of(LEAST * total)}::float8`,
   };
 }

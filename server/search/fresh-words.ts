@@ -7,7 +7,8 @@ export const FRESH_WORDS = "agentstore_words(agentstore_language(s.content), s.c
 
 /** A condition on a row `s` with the content of a message, true wherever a word of a query may be. */
 export function hinted({ hints }: Terms, place: Places): string {
-  return `s.content ILIKE ANY (${place.of(hints)}::text[])`;
+  return `CASE WHEN octet_length(s.content) > length(s.content)
+          THEN normalize(s.content, NFKC) ELSE s.content END ILIKE ANY (${place.of(hints)}::text[])`;
 }
 
 /** The newest rows of a source, so many at the most: making their words takes its time. */

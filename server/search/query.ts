@@ -41,8 +41,8 @@ export function startsCjk(text: string): boolean {
 const TOKEN = /(-?)"([^"]*)(?:"|$)|([^\s"]+)/gu;
 
 /**
- * Understands a query. Takes any text; the number of terms is limited: those behind the first `most`
- * are passed over.
+ * Understands a query. Takes any text. Terms behind the first `most` are passed over, and so is what
+ * stands behind as many words or characters of one.
  */
 export function parseQuery(query: string, most: number): ParsedQuery {
   const groups: Term[][] = [];
@@ -55,7 +55,7 @@ export function parseQuery(query: string, most: number): ParsedQuery {
       continue;
     }
     const negative = minus === "-" || (quoted === undefined && /^-./u.test(bare ?? ""));
-    const terms = termsOf(quoted ?? bare ?? "", quoted !== undefined).slice(0, most - count);
+    const terms = termsOf(quoted ?? bare ?? "", quoted !== undefined, most).slice(0, most - count);
     count += terms.length;
     if (negative) {
       // A word of several parts is not there when its parts do not stand there side by side.
@@ -76,8 +76,10 @@ export function parseQuery(query: string, most: number): ParsedQuery {
 }
 
 // The words of a text without spaces, such as a path, follow each other too.
-function termsOf(text: string, phrase: boolean): Term[] {
-  const pieces = piecesOf(text);
+function termsOf(text: string, phrase: boolean, most: number): Term[] {
+  const pieces = piecesOf(text)
+    .slice(0, most)
+    .map((piece) => beginningOf(piece, most));
   if (pieces.length === 0) return [];
   if (phrase) return [{ pieces, phrase }];
   return pieces.map((piece) => ({ pieces: [piece], phrase }));
@@ -93,6 +95,13 @@ function piecesOf(text: string): Piece[] {
     else pieces.push({ kind: "words", text: piece });
   }
   return pieces;
+}
+
+/** The first words of a piece, or the first characters. */
+function beginningOf({ kind, text }: Piece, most: number): Piece {
+  const shorter =
+    kind === "cjk" ? [...text].slice(0, most).join("") : text.split(" ").slice(0, most).join(" ");
+  return { kind, text: shorter };
 }
 
 /** Each two characters side by side of a text of two or more. */

@@ -55,8 +55,10 @@ export const getLag = statement<{
              FROM (${UNSEEN}) AS x
             WHERE x.tenant_id = $1)::bigint AS changed,
           CASE WHEN b.conversation_id > 0 THEN (
-            SELECT coalesce(sum(message_count), 0)::bigint FROM conversations
-             WHERE tenant_id = $1 AND ($2 = '' OR model_id = $2) AND id < b.conversation_id)
+            SELECT coalesce(sum(CASE WHEN id = b.conversation_id THEN b.seq - 1
+                                ELSE message_count END), 0)::bigint
+              FROM conversations
+             WHERE tenant_id = $1 AND ($2 = '' OR model_id = $2) AND id <= b.conversation_id)
           ELSE 0 END AS unfilled,
           b.conversation_id AS fill_id, b.seq AS fill_seq,
           (SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'message_search'::regclass) AS indexed

@@ -42,7 +42,7 @@ const FORMS = plannedEachTime<{ n: bigint; language: string; query: string; main
  * @returns undefined when it has nothing to search for: only words that no language keeps
  */
 export async function makeTerms(
-  { db, signal }: CallContext,
+  { db, signal, limits }: CallContext,
   parsed: ParsedQuery,
   query: string,
   language: string,
@@ -74,7 +74,10 @@ export async function makeTerms(
   const without = parsed.excluded.flatMap(ofTerm).map((excluded) => `!(${excluded})`);
   const phrases = kept.filter((group) => group.every(({ phrase }) => phrase)).map(either);
   return {
-    units: kept.flat().flatMap((term) => unitsOf(term, ofTerm(term))),
+    units: kept
+      .flat()
+      .flatMap((term) => unitsOf(term, ofTerm(term)))
+      .slice(0, limits.searchTerms),
     all: [...kept.map(either), ...without].join(" & "),
     required: [...phrases, ...without].join(" & "),
     hints: kept.flat().flatMap(({ pieces }) => pieces.flatMap((piece) => hintsOf(piece))),

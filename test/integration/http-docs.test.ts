@@ -3,7 +3,9 @@ import { execFile } from "node:child_process";
 import { readFile } from "node:fs/promises";
 import path from "node:path";
 import { promisify } from "node:util";
+import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { WebSocket } from "ws";
 import { startServer, type TestServer } from "../harness/server.js";
 
 const page = await readFile(path.resolve(import.meta.dirname, "../../docs/http.md"), "utf8");
@@ -31,6 +33,21 @@ test("the calls answer", async () => {
   expect(JSON.parse(added!)).toMatchObject({ message: { seq: "1", content: "Hello" } });
   expect(JSON.parse(await shell(reads!))).toMatchObject({ messages: [{ content: "Hello" }] });
   expect(rest).toHaveLength(1);
+});
+
+test("the stream is read", async () => {
+  const source = blocks.find(([, language]) => language === "js")?.[2] ?? "";
+  const here = source.replace("ws://127.0.0.1:50052", server.httpUrl.replace("http", "ws"));
+  expect(here).not.toBe(source);
+  const lines = await new Promise<string[]>((resolve) => {
+    const read: string[] = [];
+    const log = (...words: unknown[]) => {
+      read.push(words.join(" "));
+      if (words[0] === "that is all") resolve(read);
+    };
+    runInNewContext(here, { WebSocket, console: { log } });
+  });
+  expect(lines).toEqual(["1 Hello", "that is all"]);
 });
 
 test("the error is the one that is shown", async () => {

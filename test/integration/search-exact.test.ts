@@ -18,15 +18,13 @@ let stopped: HeldLock | undefined;
 let ids: bigint[] = [];
 
 // Letters that fold in unusual ways, ignorable and combining ones, wildcards, scripts without spaces.
-const CHARACTERS = [
-  ..."abcIiKks%_\\'\" .-/&|!:*()<>\n\t\u00a0",
-  ..."İıŞşßẞſÄäÉé\u0301\u0308ΣσςΩΆάЖжЇї",
-  ..."\u212a\u212b\u01c5\ufb01ＡａĲ",
-  ..."苹果手机的一是𠮷が゙ガ한글한",
-  ..."🙂👩\u200d👧🏽",
-  "\u0001",
-  "\ufffd",
-];
+const CHARACTERS = Array.from(
+  "abcIiKks%_\\'\" .-/&|!:*()<>\n\t\u00a0" +
+    "İıŞşßẞſÄäÉé\u0301\u0308ΣσςΩΆάЖжЇї" +
+    "\u212a\u212b\u01c5\ufb01ＡａĲ" +
+    "苹果手机的一是𠮷が゙ガ한글한" +
+    "🙂👩\u200d👧🏽\u0001\ufffd",
+);
 const WORDS = [
   "the flight",
   "Refund",

@@ -321,12 +321,16 @@ describe("HYBRID", () => {
   });
 });
 
-test("the client gives vectors", async () => {
+test("the client searches in these modes, and gives vectors", async () => {
   const client = new AgentStoreClient(server.url);
   try {
     const { id } = await client.createSession("client");
     await client.addMessage(id, "user", "x", { embedding: { model: "mine", values: [1, 0] } });
-    expect(await keys({ queryEmbedding: [1, 0], embeddingModel: "mine" })).toEqual([`${id}/1`]);
+    const embedding = { model: "mine", values: [1, 0] };
+    const { results } = await client.searchPage("", "", { mode: "semantic", embedding });
+    expect(results.map(({ message }) => message.conversationId)).toEqual([id]);
+    const hybrid = await client.searchPage("", "a cat", { mode: "hybrid", limit: 1 });
+    expect(hybrid.results).toHaveLength(1);
     await client.deleteSession(id);
   } finally {
     client.close();
