@@ -95,10 +95,10 @@ function toEndpointError(error: unknown, requestMs: number): unknown {
     return new EndpointError("failed", `it cannot be reached${codeOf(cause)}`);
   }
   if (error instanceof OpenAI.APIError) {
-    const status = error.status as number | undefined;
+    const { status, headers } = error as { status?: number; headers?: Headers };
     const text = `it answered with HTTP status ${status}`;
-    if (status === 429) return new EndpointError("busy", text, retryAfter(error.headers));
-    if (status === 503) return new EndpointError("failed", text, retryAfter(error.headers));
+    if (status === 429) return new EndpointError("busy", text, retryAfter(headers));
+    if (status === 503) return new EndpointError("failed", text, retryAfter(headers));
     return new EndpointError(REFUSALS.has(status ?? 0) ? "refused" : "failed", text);
   }
   // What the body holds is not what it is called, or it broke off.

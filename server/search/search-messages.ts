@@ -52,9 +52,8 @@ export const searchMessages: UnaryRpc<SearchMessagesRequest, SearchMessagesRespo
     ]);
     const size = request.limit || limits.searchLimitDefault;
     const embedding = { model: request.embeddingModel, values: request.queryEmbedding };
-    const search: Search = {
-      ...{ scope, query, language, embedding, order, lag, sessions, position, size },
-    };
+    const how = { lag, sessions, position, size };
+    const search: Search = { scope, query, language, embedding, order, ...how };
     const { rows, positionOf, snippets, unindexed } = await readerOf(mode)(context, search);
     const page = rows.slice(0, size);
     const messages = page.map(toAgentMessage);

@@ -43,6 +43,7 @@ type ResponseOf<N extends Name> = ReturnType<Service[N]["responseDeserialize"]>;
 export function adminCall<N extends Name>(
   channel: GrpcClient,
   name: N,
+  // oxlint-disable-next-line typescript/no-generated-empty-object-type -- GetSearchStatus takes nothing
   request: Partial<RequestOf<N>>,
   token?: string,
 ): Promise<ResponseOf<N>> {

@@ -324,7 +324,7 @@ describe("vectors that callers give", () => {
     ["values[2]", [1, 1, Number.NEGATIVE_INFINITY]],
     ["values", []],
     ["values", [0, 0]],
-    ["values", Array(4_001).fill(1)],
+    ["values", Array.from({ length: 4_001 }, () => 1)],
   ])("are refused by the name of what is wrong: %s", async (field, values) => {
     const conversationId = await sessionWith();
     await expect(
