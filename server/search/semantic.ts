@@ -40,11 +40,16 @@ export async function rankByMeaning(
   const { limits } = context;
   const vector = await vectorOfQuery(context, query, embedding);
   const search: VectorSearch = { scope, sessions, vector, depth };
+  // Few sessions are faster looked through.
+  const byIndex =
+    !sessions && (await hasIndex(context, vector)) ? await rankByIndex(context, search) : undefined;
+  if (byIndex?.length === depth) return byIndex;
+  // There may be more behind a filter than the index has come to.
   if (await hasAtMost(context, search, limits.searchVectors)) {
     return await rankOneByOne(context, search);
   }
-  if (!(await hasIndex(context, vector))) throw indexRequired(limits.searchVectors);
-  return await rankByIndex(context, search);
+  if (!byIndex) throw indexRequired(limits.searchVectors);
+  return byIndex;
 }
 
 /** How many messages of the tenant wait for their vector. */
