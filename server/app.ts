@@ -72,7 +72,7 @@ const LAST_WORD_MS = 1_000;
 /** For the sealer, the sweeper, the snapshots of policies and the indexer of search. */
 const BACKGROUND_CONNECTIONS = 3;
 
-/** For the worker that embeds: the queue's, the batch's, and that of an index that is made. */
+/** For the worker that embeds: one for its queue and index, one for its batches. */
 const EMBEDDING_CONNECTIONS = 2;
 
 const rpcs: Rpcs = {

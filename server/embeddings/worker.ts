@@ -33,7 +33,7 @@ export class EmbeddingWorker {
   /** When to look for pgvector again, in milliseconds; Infinity when the index is made. */
   #indexDueMs = 0;
 
-  /** @param db for the work in the background: it takes two connections and a third now and then */
+  /** @param db for the work in the background: it takes two connections */
   constructor(
     readonly db: Database,
     readonly endpoint: EmbeddingsEndpoint,
