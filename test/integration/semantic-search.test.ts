@@ -177,15 +177,17 @@ describe("SEMANTIC", () => {
   });
 
   test("finds nothing of another tenant, and nothing that was deleted", async () => {
-    await withClient(server.databaseUrl, (client) =>
-      client.query(
-        `INSERT INTO message_embeddings
-         SELECT conversation_id, 99, model, 'another', dimensions, embedding, code, scale
-           FROM message_embeddings WHERE conversation_id = $1 AND seq = 1 AND model = $2`,
-        [cats, MODEL],
-      ),
-    );
-    expect(await keys({ query: "a cat" })).not.toContain(`${cats}/99`);
+    const giveTo = (tenant: string) =>
+      withClient(server.databaseUrl, (client) =>
+        client.query(
+          "UPDATE message_embeddings SET tenant_id = $1 WHERE conversation_id = $2 AND seq = 1",
+          [tenant, cats],
+        ),
+      );
+    await giveTo("another");
+    expect(await keys({ query: "a cat" })).not.toContain(`${cats}/1`);
+    await giveTo("default");
+    expect(await keys({ query: "a cat" })).toContain(`${cats}/1`);
     await stubs.call("deleteMessage", { conversationId: cats, seq: 1n });
     expect(await keys({ query: "a cat" })).not.toContain(`${cats}/1`);
     await stubs.call("undeleteMessage", { conversationId: cats, seq: 1n });
