@@ -138,11 +138,9 @@ CREATE INDEX message_search_by_time ON message_search (tenant_id, ts_ms DESC, id
 CREATE INDEX message_search_by_model ON message_search (tenant_id, model_id, ts_ms DESC, id DESC);
 CREATE INDEX message_search_long ON message_search (tenant_id, model_id) WHERE long;
 
--- What was added last is looked through one by one, so it must not become much.
 CREATE INDEX message_search_grams ON message_search
-  USING gin (agentstore_grams(tenant_id, model_id, body)) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX message_search_words ON message_search
-  USING gin (words) WITH (gin_pending_list_limit = 1024);
+  USING gin (agentstore_grams(tenant_id, model_id, body));
+CREATE INDEX message_search_words ON message_search USING gin (words);
 
 -- ANALYZE would compute the grams of thousands of messages, for a number that nobody asks for.
 ALTER INDEX message_search_grams ALTER COLUMN 1 SET STATISTICS 0;
