@@ -35,12 +35,12 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
   SELECT quote_literal((agentstore_scopes(tenant, model))[CASE WHEN model = '' THEN 1 ELSE 2 END])::tsquery
 $$;
 
--- What agentstore_grams() of a text has that contains another one. Of a long one, 32 places are enough to
+-- What agentstore_grams() of a text has that contains another one. Of a long one, 12 places are enough to
 -- find by: what is found is compared with the whole text.
 CREATE FUNCTION agentstore_gram_query(tenant text, model text, part text) RETURNS tsquery
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
-  places int := least(greatest(length(part) - 2, 1), 32);
+  places int := least(greatest(length(part) - 2, 1), 12);
   last int := greatest(length(part) - 2, 1);
   grams text;
 BEGIN

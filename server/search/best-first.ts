@@ -1,8 +1,8 @@
 // FULL_TEXT, best first: how well messages match (BM25), among those that are worth a look.
 //
 // A message need not have all words. Looked at are, by the index of words, those that have them all, and
-// those that have one of the rarer ones: 2,000 or few more. Where all words are common and common
-// together, these are the newest 4,000 messages of what is searched.
+// those that have one of the rarer ones: 1,000 or few more. Where all words are common and common
+// together, these are the newest 2,000 messages of what is searched.
 import { plannedEachTime } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
