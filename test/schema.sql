@@ -171,6 +171,48 @@ CREATE INDEX conversations_by_activity ON public.conversations USING btree (tena
 
 CREATE INDEX conversations_with_snapshot_policy ON public.conversations USING btree (id) WHERE (snapshot_every_messages IS NOT NULL);
 
+CREATE TABLE embedding_models (
+  model text NOT NULL,
+  dimensions integer,
+  after_conversation_id bigint NOT NULL DEFAULT 0,
+  after_seq bigint NOT NULL DEFAULT 0,
+  complete boolean NOT NULL DEFAULT false,
+  error text,
+  CONSTRAINT embedding_models_pkey PRIMARY KEY (model)
+);
+
+CREATE TABLE embedding_queue (
+  conversation_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  tenant_id text NOT NULL,
+  queued_at timestamp with time zone NOT NULL,
+  due_at timestamp with time zone NOT NULL,
+  failures integer NOT NULL DEFAULT 0,
+  error text,
+  failed_at timestamp with time zone,
+  CONSTRAINT embedding_queue_pkey PRIMARY KEY (conversation_id, seq)
+);
+
+CREATE INDEX embedding_queue_due ON public.embedding_queue USING btree (due_at) WHERE (failed_at IS NULL);
+
+CREATE INDEX embedding_queue_failed ON public.embedding_queue USING btree (tenant_id, conversation_id, seq) WHERE (failed_at IS NOT NULL);
+
+CREATE INDEX embedding_queue_waiting ON public.embedding_queue USING btree (tenant_id, queued_at) WHERE (failed_at IS NULL);
+
+CREATE TABLE message_embeddings (
+  conversation_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  model text NOT NULL,
+  tenant_id text NOT NULL,
+  dimensions integer NOT NULL,
+  embedding real[] NOT NULL,
+  code bytea NOT NULL,
+  scale real NOT NULL,
+  CONSTRAINT message_embeddings_pkey PRIMARY KEY (conversation_id, seq, model)
+);
+
+CREATE INDEX message_embeddings_space ON public.message_embeddings USING btree (tenant_id, model, dimensions);
+
 CREATE TABLE message_search (
   conversation_id bigint NOT NULL,
   seq bigint NOT NULL,

@@ -10,9 +10,10 @@ import { otherConditions, type Scope } from "./filter.js";
 import { FRESH_WORDS, freshest, hinted } from "./fresh-words.js";
 import { numberOf } from "./newest-first.js";
 import { Places } from "./places.js";
+import type { Ranked } from "./ranking.js";
 import * as sources from "./sources.js";
 import { CURRENT, type Lag } from "./sources.js";
-import { type HitRow, pageOf } from "./sql.js";
+import { BEST_FIRST, type HitRow, pageOf } from "./sql.js";
 import type { Terms, Unit } from "./terms.js";
 
 /** What of a query later pages keep from the first one, so that scores stay what they were. */
@@ -156,13 +157,22 @@ export async function readBestFirst(
   { db, signal, limits }: CallContext,
   search: BestFirst,
 ): Promise<HitRow[]> {
-  const { text, values } = pageFrom(search, limits);
-  return await db.query(plannedEachTime<HitRow>(text), values, signal);
+  const { keys, place } = keysFrom(search, limits);
+  const text = pageOf(keys, BEST_FIRST, place.of(limits.pageBytes));
+  return await db.query(plannedEachTime<HitRow>(text), place.values, signal);
 }
 
-const ORDER = "score DESC, conversation_id DESC, seq DESC";
+/** Reads the keys of the best messages alone, best first. */
+export async function readBestKeys(
+  { db, signal, limits }: CallContext,
+  search: BestFirst,
+): Promise<Ranked[]> {
+  const { keys, place } = keysFrom(search, limits);
+  const text = `SELECT conversation_id, seq, score FROM ${keys} AS k ORDER BY ${BEST_FIRST}`;
+  return await db.query(plannedEachTime<Ranked>(text), place.values, signal);
+}
 
-function pageFrom(search: BestFirst, limits: Limits): { text: string; values: unknown[] } {
+function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Places } {
   const { scope, terms, lag, sessions, ranking, before, most } = search;
   const place = new Places();
   const conditions = otherConditions(scope, place);
@@ -206,7 +216,7 @@ function pageFrom(search: BestFirst, limits: Limits): { text: string; values: un
                    FROM (${ranked}) AS s ${current}
                   ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
                   LIMIT ${place.of(most)})`;
-  return { text: pageOf(keys, ORDER, place.of(limits.pageBytes)), values: place.values };
+  return { keys, place };
 
   function looked(): string {
     if (sessions) return sources.ofSessions(scope, sessions, place);

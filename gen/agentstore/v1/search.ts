@@ -215,7 +215,7 @@ export interface SearchMessagesRequest {
   language: string;
   /**
    * For SEMANTIC and HYBRID: the query's embedding, where the caller has made it:
-   * 1 to 4,096 finite numbers. Empty: the server makes it.
+   * 1 to 4,000 finite numbers. Empty: the server makes it.
    */
   queryEmbedding: number[];
   /**
