@@ -137,15 +137,17 @@ export const limits = {
   embeddingBackfillWaiting: 10_000n,
   searchContextBytes: 4 * 1024 * 1024,
   /** Words of a query that count. */
-  searchTerms: 32,
+  searchTerms: 16,
+  /** The most telling ones of them, which rank a message. */
+  searchRankingTerms: 8,
   /** Messages that are walked through before a search knows whether its matches are common. */
   searchWalk: 2_000,
   /** Messages that tell how common the words of a query are. */
-  searchSample: 1_000,
+  searchSample: 400,
   /** Messages that the index of words may name to be ranked. */
-  searchCandidates: 5_000,
+  searchCandidates: 1_000,
   /** Messages that are ranked, the newest ones, where the index would name too many. */
-  searchRankedNewest: 10_000,
+  searchRankedNewest: 2_000,
   /** Messages that are not indexed yet and are looked through word by word. */
   searchFresh: 300,
   /** Sessions that are searched one by one where a filter names them, and their messages. */

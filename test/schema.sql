@@ -234,11 +234,11 @@ CREATE INDEX message_search_by_model ON public.message_search USING btree (tenan
 
 CREATE INDEX message_search_by_time ON public.message_search USING btree (tenant_id, ts_ms DESC, id DESC);
 
-CREATE INDEX message_search_grams ON public.message_search USING gin (agentstore_grams(tenant_id, model_id, body)) WITH (gin_pending_list_limit='1024');
+CREATE INDEX message_search_grams ON public.message_search USING gin (agentstore_grams(tenant_id, model_id, body));
 
 CREATE INDEX message_search_long ON public.message_search USING btree (tenant_id, model_id) WHERE long;
 
-CREATE INDEX message_search_words ON public.message_search USING gin (words) WITH (gin_pending_list_limit='1024');
+CREATE INDEX message_search_words ON public.message_search USING gin (words);
 
 CREATE TABLE message_versions (
   id bigint NOT NULL,
@@ -409,7 +409,7 @@ CREATE OR REPLACE FUNCTION public.agentstore_gram_query(tenant text, model text,
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$
 DECLARE
-  places int := least(greatest(length(part) - 2, 1), 32);
+  places int := least(greatest(length(part) - 2, 1), 12);
   last int := greatest(length(part) - 2, 1);
   grams text;
 BEGIN
