@@ -2,6 +2,7 @@
 import type { AuditSealer } from "../audit/sealer.js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
+import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import { type RpcError, tooLong } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
@@ -17,6 +18,7 @@ export interface CallEnvironment {
   audit: AuditSealer;
   snapshots: PolicySnapshots;
   watches: Watches;
+  embeddings?: EmbeddingsEndpoint | undefined;
   limits: Limits;
 }
 
@@ -34,6 +36,7 @@ export abstract class ServedCall implements Call {
   readonly audit: AuditSealer;
   readonly snapshots: PolicySnapshots;
   readonly watches: Watches;
+  readonly embeddings: EmbeddingsEndpoint | undefined;
   readonly limits: Limits;
   #due: number;
 
@@ -47,6 +50,7 @@ export abstract class ServedCall implements Call {
     this.audit = environment.audit;
     this.snapshots = environment.snapshots;
     this.watches = environment.watches;
+    this.embeddings = environment.embeddings;
     this.limits = environment.limits;
     this.#due = this.startedMs + this.limits.callMs;
   }
