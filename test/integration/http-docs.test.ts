@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import { limits } from "../../server/config.js";
 import { startServer, type TestServer } from "../harness/server.js";
 
 const page = await readFile(path.resolve(import.meta.dirname, "../../docs/http.md"), "utf8");
@@ -33,6 +34,20 @@ test("the calls answer", async () => {
   expect(JSON.parse(added!)).toMatchObject({ message: { seq: "1", content: "Hello" } });
   expect(JSON.parse(await shell(reads!))).toMatchObject({ messages: [{ content: "Hello" }] });
   expect(rest).toHaveLength(1);
+});
+
+test("the limits are those that the server has", () => {
+  const mib = 1024 * 1024;
+  for (const text of [
+    `${limits.requestBytes / mib} MiB a request`,
+    `${limits.callMs / 1000} s at the most`,
+    `more than ${limits.socketFrameBytes / mib} MiB closes it`,
+    `every ${limits.socketPingMs / 1000} seconds`,
+    `after ${limits.socketStartMs / 1000} seconds`,
+    `${limits.webSockets.toLocaleString("en")} sockets a process`,
+  ]) {
+    expect(page.replaceAll("\n", " ")).toContain(text);
+  }
 });
 
 test("the stream is read", async () => {

@@ -3,7 +3,8 @@ import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { assertCountersAgree } from "../../harness/counters.js";
-import { createDatabase, type TestDatabase, withClient } from "../../harness/postgres.js";
+import { fillLongSession } from "../../harness/long-session.js";
+import { createDatabase, type TestDatabase } from "../../harness/postgres.js";
 import { type SpawnedServer, spawnServer } from "../../harness/server.js";
 import { pages, Stubs } from "../../harness/stubs.js";
 
@@ -16,27 +17,10 @@ let server: SpawnedServer;
 let stubs: Stubs;
 const conversationId = 1n;
 
-// Loaded by SQL, as 100,000 appends would take a minute: 250 MB with right counters.
+// 250 MB.
 beforeAll(async () => {
   database = await createDatabase();
-  await withClient(database.url, async (client) => {
-    await client.query("INSERT INTO models (id) VALUES ('gpt-4')");
-    await client.query(
-      `INSERT INTO conversations (model_id, last_seq, revision, message_count, user_messages,
-         total_characters, first_message_ms, last_message_ms, first_message)
-       VALUES ('gpt-4', $1::int, 1 + $1::int, $1::int, $1::int, $1::bigint * $2::int,
-         1, $1::int, left(lpad('1', $2::int, 'x'), 200))`,
-      [MESSAGES, CONTENT],
-    );
-    // Kept as it is: to compress it would take longer than all the rest.
-    await client.query("ALTER TABLE conversation_messages ALTER content SET STORAGE PLAIN");
-    await client.query(
-      `INSERT INTO conversation_messages (conversation_id, seq, revision, role, content, ts_ms)
-       SELECT 1, n, 1 + n, 'user', lpad(n::text, $2::int, 'x'), n
-         FROM generate_series(1, $1::int) AS n`,
-      [MESSAGES, CONTENT],
-    );
-  });
+  await fillLongSession(database.url, { messages: MESSAGES, characters: CONTENT });
   expect(await assertCountersAgree(database.url)).toBe(1);
   server = await spawnServer(["--database-url", database.url, "--log-level", "warn"]);
   stubs = new Stubs(server.address);
