@@ -129,6 +129,10 @@ export class HttpServer {
     response.setHeader("cache-control", "no-store");
     response.setHeader("x-content-type-options", "nosniff");
     if (this.#stopping) response.setHeader("connection", "close");
+    // Answers that were under way when the server began to stop leave their connections open.
+    response.once("close", () => {
+      if (this.#stopping) request.socket.end();
+    });
     try {
       this.#origins.checkHost(request);
       if (this.#origins.answer(request, response)) return;
@@ -137,7 +141,7 @@ export class HttpServer {
       else await this.#call(this.#find(pathname), searchParams, request, response, receivedMs);
     } catch (error) {
       // Else the caller went away before it had sent its request.
-      if (!request.destroyed) toRefusal(error, this.context.logger).send(response);
+      if (!request.socket.destroyed) toRefusal(error, this.context.logger).send(response);
     }
   }
 
@@ -180,6 +184,8 @@ export class HttpServer {
     const message = this.#mayCall(request)
       ? await this.#read(request, response, form)
       : Buffer.alloc(0);
+    // The caller went away while the message was inflated.
+    if (response.closed) return;
     const exchange = { endpoint, request, response, form, message, receivedMs };
     calls.run(endpoint.method, new HttpCall(exchange, environment));
   }
@@ -199,12 +205,12 @@ export class HttpServer {
     response: ServerResponse,
     form: RequestForm,
   ): Promise<Buffer | RpcError> {
-    const most = this.context.environment.limits.requestBytes;
-    const length = Number(request.headers["content-length"] ?? 0);
-    if (request.headers.expect !== undefined && length <= most) response.writeContinue();
+    const { requestBytes } = this.context.environment.limits;
     try {
-      const message = await readMessage(request, form, most, this.#memory);
-      response.once("close", () => this.#memory.give(message.length));
+      const message = await readMessage(request, response, form, requestBytes, this.#memory);
+      const giveBack = () => this.#memory.give(message.length);
+      if (response.closed) giveBack();
+      else response.once("close", giveBack);
       return message;
     } catch (error) {
       if (error instanceof RpcError) return error;
