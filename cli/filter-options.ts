@@ -42,7 +42,8 @@ export function filterOf(flags: FilterFlags): SessionFilter | undefined {
   return Object.values(filter).some((value) => value !== undefined) ? filter : undefined;
 }
 
-function several(text: string, before: string[] = []): string[] {
+/** Collects the values of an option that may be given several times. */
+export function several(text: string, before: string[] = []): string[] {
   return [...before, required(text)];
 }
 
@@ -59,7 +60,8 @@ function jsonObject(text: string): JsonObject {
   return value as JsonObject;
 }
 
-function time(text: string): Date {
+/** Reads a time. */
+export function time(text: string): Date {
   const date = new Date(text);
   if (Number.isNaN(date.getTime())) {
     throw new InvalidArgumentError("It must be a time, for example 2026-03-01T12:00:00Z.");

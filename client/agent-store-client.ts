@@ -36,7 +36,6 @@ import type {
   MessageView,
   PageOptions,
   RenewLeaseOptions,
-  SearchMessagesOptions,
   SessionChanges,
   SessionPage,
   SnapshotPage,
@@ -47,7 +46,8 @@ import type {
   WriteOptions,
 } from "./options.js";
 import * as policies from "./policies.js";
-import { searchMessages } from "./search.js";
+import * as search from "./search.js";
+import type { SearchMessagesOptions, SearchPage, SearchResult } from "./search-types.js";
 import * as sessions from "./sessions.js";
 import * as snapshots from "./snapshots.js";
 import * as state from "./state.js";
@@ -698,17 +698,46 @@ export class AgentStoreClient {
   }
 
   /**
-   * Finds the messages whose content contains a text, without regard to case, newest first.
+   * Finds messages: unless `options.mode` says otherwise, those whose content contains a text, upper
+   * and lower case alike, newest first. Returns the first page of them.
    *
    * @param modelId the model whose sessions to search; empty for those of all models
-   * @param query the text, 1 to 10,000 characters, taken literally
+   * @param query the text, 1 to 10,000 characters, taken literally; otherwise what the mode says
    */
   async searchMessages(
     modelId: string,
     query: string,
     options: SearchMessagesOptions = {},
   ): Promise<AgentMessage[]> {
-    return searchMessages(this.#connection, modelId, query, options);
+    const { results } = await this.searchPage(modelId, query, options);
+    return results.map(({ message }) => message);
+  }
+
+  /** Returns a page of results with snippets, scores and context; otherwise as `searchMessages`. */
+  async searchPage(
+    modelId: string,
+    query: string,
+    options: SearchMessagesOptions = {},
+  ): Promise<SearchPage> {
+    return search.searchPage(this.#connection, modelId, query, options);
+  }
+
+  /** Iterates over all results, a page at a time; otherwise as `searchPage`. */
+  iterateSearchPages(
+    modelId: string,
+    query: string,
+    options: SearchMessagesOptions = {},
+  ): AsyncGenerator<SearchPage, void, undefined> {
+    return search.iterateSearchPages(this.#connection, modelId, query, options);
+  }
+
+  /** Iterates over all results; otherwise as `searchPage`. */
+  async *iterateSearch(
+    modelId: string,
+    query: string,
+    options: SearchMessagesOptions = {},
+  ): AsyncGenerator<SearchResult, void, undefined> {
+    for await (const page of this.iterateSearchPages(modelId, query, options)) yield* page.results;
   }
 
   /**

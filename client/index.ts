@@ -7,5 +7,6 @@ export * from "./errors.js";
 export * from "./openai.js";
 export type * from "./operator-types.js";
 export type * from "./options.js";
+export type * from "./search-types.js";
 export type * from "./transfer-types.js";
 export type * from "./types.js";

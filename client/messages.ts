@@ -187,14 +187,19 @@ function keysOf(message: wire.AgentMessage): MessageKeys {
   return { id, conversationId, seq, timestampMs, revision };
 }
 
+/** A role as it goes on the wire. `field` is its path in the request. */
+export function roleToWire(name: string, field: string): WireRole {
+  const role = WIRE_ROLES.get(name);
+  if (role === undefined) {
+    throw InvalidFieldError.of(field, "must be system, user, assistant or tool");
+  }
+  return role;
+}
+
 /** A message as it goes on the wire. `field` is its path in the request. */
 export function toWire(message: NewMessage, field: string): wire.NewMessage {
-  const role = WIRE_ROLES.get(message.role);
-  if (role === undefined) {
-    throw InvalidFieldError.of(`${field}.role`, "must be system, user, assistant or tool");
-  }
   return {
-    role,
+    role: roleToWire(message.role, `${field}.role`),
     content: textOrEmpty(message.content, `${field}.content`),
     timestampMs:
       message.timestampMs === undefined

@@ -359,9 +359,3 @@ export interface SnapshotPage {
   /** Asks for the page after this one; empty when this is the last. */
   nextPageToken: string;
 }
-
-/** How to search. */
-export interface SearchMessagesOptions extends CallOptions {
-  /** How many messages to return at the most: 1 to 1,000. Default: 20. */
-  limit?: number | undefined;
-}

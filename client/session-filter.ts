@@ -19,21 +19,26 @@ export function filterToWire(filter: SessionFilter | undefined): wire.SessionFil
     throw InvalidFieldError.of("filter.state", "must be active or expired");
   }
   return {
-    allTags: tags(filter.allTags, "filter.all_tags"),
-    anyTags: tags(filter.anyTags, "filter.any_tags"),
+    allTags: tagsToWire(filter.allTags, "filter.all_tags"),
+    anyTags: tagsToWire(filter.anyTags, "filter.any_tags"),
     ownerId: textOrEmpty(filter.ownerId, "filter.owner_id"),
     metadata: jsonObject(filter.metadata, "filter.metadata"),
     state,
-    created: range(filter.created, "filter.created"),
-    lastMessage: range(filter.lastMessage, "filter.last_message"),
+    created: rangeToWire(filter.created, "filter.created"),
+    lastMessage: rangeToWire(filter.lastMessage, "filter.last_message"),
   };
 }
 
-function tags(given: readonly string[] | undefined, field: string): string[] {
+/** Makes the wire's form of tags. */
+export function tagsToWire(given: readonly string[] | undefined, field: string): string[] {
   return list(given ?? [], field).map((tag, index) => text(tag, `${field}[${index}]`));
 }
 
-function range(given: TimeRange | undefined, field: string): wire.TimeRange | undefined {
+/** Makes the wire's form of a range of times. */
+export function rangeToWire(
+  given: TimeRange | undefined,
+  field: string,
+): wire.TimeRange | undefined {
   if (given === undefined) return undefined;
   const { start, end } = given;
   return {

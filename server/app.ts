@@ -39,6 +39,7 @@ import type { AdminRpcs, Rpcs } from "./rpc/method.js";
 import { allMethods } from "./rpc/methods.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
+import { SearchIndexer } from "./search/indexer.js";
 import { searchMessages } from "./search/search-messages.js";
 import { createSession } from "./sessions/create-session.js";
 import { deleteSession } from "./sessions/delete-session.js";
@@ -63,8 +64,8 @@ import { watchSessions } from "./watch/watch-sessions.js";
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
 
-/** For the sealer, the sweeper and the snapshots of policies. */
-const BACKGROUND_CONNECTIONS = 2;
+/** For the sealer, the sweeper, the snapshots of policies and the indexer of search. */
+const BACKGROUND_CONNECTIONS = 3;
 
 const rpcs: Rpcs = {
   createSession,
@@ -192,6 +193,7 @@ export async function startApp(
   const methods = allMethods({ store: rpcs, admin: adminRpcs }, { logger, authenticate });
   const calls = new CallsInFlight();
   addServices(server, methods, environment, calls);
+  const indexer = new SearchIndexer(background, logger);
   const sweeper = new Sweeper(background, logger, options.sweepMs);
   const health = addHealth(server, databaseUrl, logger);
   addReflection(server);
@@ -226,6 +228,7 @@ export async function startApp(
     clearTimeout(grace);
     clearTimeout(lastWord);
     calls.close();
+    await indexer.stop();
     await sweeper.stop();
     await snapshots.stop();
     await audit.stop();
@@ -241,6 +244,7 @@ export async function startApp(
     const httpPort = await web?.listen();
     audit.start();
     sweeper.start();
+    indexer.start();
     return {
       address: join(host, port),
       httpAddress: httpPort === undefined ? undefined : join(host, httpPort),

@@ -102,6 +102,38 @@ export const limits = {
   queryCharacters: 10_000,
   /** Messages that a search returns with each result, before it and behind it. */
   searchContextMessages: 10,
+  searchContextBytes: 4 * 1024 * 1024,
+  /** Words of a query that count. */
+  searchTerms: 32,
+  /** Messages that are walked through before a search knows whether its matches are common. */
+  searchWalk: 2_000,
+  /** Messages that tell how common the words of a query are. */
+  searchSample: 1_000,
+  /** Messages that the index of words may name to be ranked. */
+  searchCandidates: 5_000,
+  /** Messages that are ranked, the newest ones, where the index would name too many. */
+  searchRankedNewest: 10_000,
+  /** Messages that are not indexed yet and are looked through word by word. */
+  searchFresh: 300,
+  /** Sessions that are searched one by one where a filter names them, and their messages. */
+  searchSessions: 500,
+  searchSessionMessages: 5_000n,
+  /** How long the indexer waits before it looks for changes again. */
+  indexIdleMs: 500,
+  /** Changes that the indexer reads at a time, and what it indexes in one transaction. */
+  indexChanges: 200,
+  indexMessages: 200,
+  indexBytes: 1024 * 1024,
+  /** Messages a second from which on the database is busy, and how often that is looked at. */
+  indexBusyRate: 500,
+  indexLoadMs: 1_000,
+  /** How much longer the indexer pauses than it has worked while the database is busy. */
+  indexBusyPauses: 9,
+  /** About how many characters of a message are shown around what was found. */
+  snippetCharacters: 240,
+  /** How far into a message its words are compared with those of a query, and how many of a page. */
+  highlightCharacters: 200_000,
+  highlightWords: 2_000,
   embeddingDimensions: 4_096,
   firstMessageCharacters: 200,
   /** How long a lease may last. */

@@ -171,6 +171,33 @@ CREATE INDEX conversations_by_activity ON public.conversations USING btree (tena
 
 CREATE INDEX conversations_with_snapshot_policy ON public.conversations USING btree (id) WHERE (snapshot_every_messages IS NOT NULL);
 
+CREATE TABLE message_search (
+  conversation_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  id bigint NOT NULL,
+  revision bigint NOT NULL,
+  tenant_id text NOT NULL,
+  model_id text NOT NULL,
+  role text NOT NULL,
+  ts_ms bigint NOT NULL,
+  body text NOT NULL,
+  long boolean NOT NULL,
+  language text NOT NULL,
+  words tsvector NOT NULL,
+  size integer NOT NULL,
+  CONSTRAINT message_search_pkey PRIMARY KEY (conversation_id, seq)
+);
+
+CREATE INDEX message_search_by_model ON public.message_search USING btree (tenant_id, model_id, ts_ms DESC, id DESC);
+
+CREATE INDEX message_search_by_time ON public.message_search USING btree (tenant_id, ts_ms DESC, id DESC);
+
+CREATE INDEX message_search_grams ON public.message_search USING gin (agentstore_grams(tenant_id, model_id, body)) WITH (gin_pending_list_limit='1024');
+
+CREATE INDEX message_search_long ON public.message_search USING btree (tenant_id, model_id) WHERE long;
+
+CREATE INDEX message_search_words ON public.message_search USING gin (words) WITH (gin_pending_list_limit='1024');
+
 CREATE TABLE message_versions (
   id bigint NOT NULL,
   conversation_id bigint NOT NULL,
@@ -215,6 +242,14 @@ CREATE TABLE models (
   id text NOT NULL,
   created_at timestamp with time zone NOT NULL DEFAULT now(),
   CONSTRAINT models_pkey PRIMARY KEY (id)
+);
+
+CREATE TABLE search_backfill (
+  one boolean NOT NULL DEFAULT true,
+  conversation_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  CONSTRAINT search_backfill_one_check CHECK (one),
+  CONSTRAINT search_backfill_pkey PRIMARY KEY (one)
 );
 
 CREATE TABLE session_ancestors (
@@ -325,3 +360,118 @@ CREATE TABLE tenant_requests (
 CREATE INDEX tenant_requests_by_age ON public.tenant_requests USING btree (created_at);
 
 CREATE INDEX tenant_requests_by_session ON public.tenant_requests USING btree (conversation_id) WHERE (conversation_id IS NOT NULL);
+
+CREATE OR REPLACE FUNCTION public.agentstore_gram_query(tenant text, model text, part text)
+ RETURNS tsquery
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+DECLARE
+  places int := least(greatest(length(part) - 2, 1), 32);
+  last int := greatest(length(part) - 2, 1);
+  grams text;
+BEGIN
+  SELECT string_agg(DISTINCT '''' || replace(replace(gram, '\', '\\'), '''', '''''') || ''''
+                    || CASE WHEN length(part) < 3 THEN ':*' ELSE '' END, ' & ')
+    INTO grams
+    FROM (SELECT substr(part, 1 + (last - 1) * n / greatest(places - 1, 1), 3) AS gram
+            FROM generate_series(0, places - 1) AS n) AS t;
+  RETURN grams::tsquery && agentstore_scope_query(tenant, model);
+END $function$;
+
+CREATE OR REPLACE FUNCTION public.agentstore_grams(tenant text, model text, body text)
+ RETURNS tsvector
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT COST 10000
+AS $function$
+DECLARE
+  characters text[];
+BEGIN
+  IF length(body) > 80000 THEN
+    RETURN NULL;
+  END IF;
+  characters := string_to_array(body, NULL);
+  RETURN array_to_tsvector(
+    ARRAY(SELECT coalesce(a || b || c, a || b, a)
+            FROM unnest(characters, characters[2:], characters[3:]) AS t (a, b, c))
+    || ARRAY[E'\x01t' || hashtextextended(tenant, 0),
+             E'\x01m' || hashtextextended(tenant || E'\x01' || model, 0)]);
+END $function$;
+
+CREATE OR REPLACE FUNCTION public.agentstore_language(content text)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT COST 1000
+AS $function$
+DECLARE
+  beginning text := lower(left(content, 400));
+BEGIN
+  IF octet_length(beginning) > length(beginning) THEN
+    CASE
+      WHEN beginning ~ '[\u0370-\u03FF]{3}' THEN RETURN 'greek';
+      WHEN beginning ~ '[\u0400-\u04FF]{3}' THEN RETURN 'russian';
+      WHEN beginning ~ '[\u0600-\u06FF]{3}' THEN RETURN 'arabic';
+      WHEN beginning ~ '[\u0900-\u097F]{2}' THEN RETURN 'hindi';
+      WHEN beginning ~ '[\u0B80-\u0BFF]{2}' THEN RETURN 'tamil';
+      WHEN beginning ~ '[\u0530-\u058F]{3}' THEN RETURN 'armenian';
+      ELSE NULL;
+    END CASE;
+  END IF;
+  RETURN coalesce((
+    SELECT common.language
+      FROM unnest(string_to_array(translate(beginning, E'\n\t.,;:!?()[]{}"''’-/', repeat(' ', 20)), ' ')) AS said (word)
+      JOIN (SELECT language, unnest(words) AS word FROM (VALUES
+        ('english', '{the,and,of,to,is,that,it,for,you,with,are,this,have,be,on,was,not,what,can,from,my,your,we,how,they,will,would}'::text[]),
+        ('german', '{der,die,das,und,ist,nicht,ich,ein,eine,zu,den,mit,von,auf,für,sie,es,im,dem,auch,wie,wir,kann,haben,wird,bei,oder}'),
+        ('french', '{le,la,les,de,des,et,est,un,une,que,pour,dans,vous,je,pas,sur,qui,avec,ce,il,au,du,nous,sont,mais,plus,cette}'),
+        ('spanish', '{el,la,los,las,de,que,y,en,un,una,es,por,con,para,no,se,del,su,al,como,pero,más,este,esta,está,usted,hay}'),
+        ('italian', '{il,di,che,la,e,un,una,per,non,sono,con,del,della,è,si,lo,gli,come,ma,anche,questo,nel,alla,ho,più,dei,ha}'),
+        ('portuguese', '{o,os,de,que,e,do,da,em,um,uma,para,com,não,no,na,se,por,mais,como,mas,foi,ao,você,são,está,dos,isso}'),
+        ('dutch', '{de,het,een,en,van,ik,is,dat,niet,op,te,zijn,met,voor,er,aan,je,ook,maar,naar,wat,dit,heeft,bij,of,we,kan}'),
+        ('swedish', '{och,det,att,en,ett,jag,är,på,som,inte,för,med,den,av,har,om,kan,vi,till,från,du,men,så,var,hur,detta,ska}'),
+        ('danish', '{og,det,at,en,et,jeg,er,på,som,ikke,for,med,den,af,har,om,kan,vi,til,fra,du,men,så,hvad,hvor,skal,også}'),
+        ('norwegian', '{og,det,at,en,et,jeg,er,på,som,ikke,for,med,den,av,har,om,kan,vi,til,fra,du,men,så,hva,hvor,skal,også}'),
+        ('finnish', '{ja,on,ei,se,että,en,hän,oli,mutta,kun,niin,minä,sinä,ovat,tämä,mitä,voi,jos,myös,kuin,joka,olen,mikä,siitä,vain}'),
+        ('turkish', '{ve,bir,bu,için,ile,da,de,çok,ne,ben,sen,daha,gibi,var,ama,mi,mı,olarak,nasıl,değil,kadar,sonra,bana,şey,ise}')
+      ) AS list (language, words)) AS common USING (word)
+     GROUP BY common.language
+    HAVING count(*) > 1
+     ORDER BY count(*) DESC, common.language <> 'english', common.language
+     LIMIT 1), 'english');
+END $function$;
+
+CREATE OR REPLACE FUNCTION public.agentstore_scope_query(tenant text, model text)
+ RETURNS tsquery
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+  SELECT quote_literal((agentstore_scopes(tenant, model))[CASE WHEN model = '' THEN 1 ELSE 2 END])::tsquery
+$function$;
+
+CREATE OR REPLACE FUNCTION public.agentstore_scopes(tenant text, model text)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+AS $function$
+  SELECT ARRAY[E'\x01t' || hashtextextended(tenant, 0),
+               E'\x01m' || hashtextextended(tenant || E'\x01' || model, 0)]
+$function$;
+
+CREATE OR REPLACE FUNCTION public.agentstore_words(language text, content text)
+ RETURNS tsvector
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT COST 10000
+AS $function$
+DECLARE
+  cjk CONSTANT text := '[\u1100-\u11FF\u3005\u3041-\u3096\u309D-\u309F\u30A1-\u30FA\u30FC-\u30FF\u3105-\u312F\u3131-\u318E\u31A0-\u31BF\u31F0-\u31FF\u3400-\u4DBF\u4E00-\u9FFF\uA960-\uA97C\uAC00-\uD7A3\uF900-\uFAFF\U00020000-\U0003FFFF]';
+  words text := left(content, 80000);
+BEGIN
+  IF octet_length(words) > length(words) THEN
+    words := left(normalize(words, NFKC), 80000);
+    IF words ~ cjk THEN
+      words := regexp_replace(words, '(' || cjk || '+)', ' \1 ', 'g');
+      words := left(regexp_replace(words, '(' || cjk || ')', '\1 \1', 'g'), 200000);
+    END IF;
+  END IF;
+  RETURN to_tsvector(language::regconfig, translate(words, '/\<>@_-.:&=+*|~''’"', '                  '));
+END $function$;

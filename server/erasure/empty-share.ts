@@ -4,6 +4,7 @@ import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
 import { countChanges } from "../messages/versions/sql.js";
 import type { CallContext } from "../rpc/call.js";
+import { forgetMessages } from "../search/forget.js";
 import { syncLabels } from "../sessions/labels.js";
 import type { Removed } from "./receipt.js";
 import * as sql from "./sql.js";
@@ -52,6 +53,7 @@ export async function emptyShare(
       conversationId: fork,
       fields: ["messages", "title", "tags", "metadata", "state", "snapshots"],
     }),
+    forgetMessages(queries, fork, [after, seq]),
   ]);
   return {
     emptiedMessages: BigInt(emptied.length),

@@ -58,7 +58,8 @@ export function decodeTextPageToken(
   return text;
 }
 
-function invalidPageToken(field: string): Error {
+/** Says that a token is none of this query. */
+export function invalidPageToken(field = "page_token"): Error {
   return fieldError(
     "INVALID_PAGE_TOKEN",
     field,

@@ -1,65 +1,113 @@
-// SearchMessages: the messages that match a query.
+// SearchMessages: checks a query, has its mode find a page, and adds to that what callers see.
 import {
+  SearchFilter,
   type SearchMessagesRequest,
   type SearchMessagesResponse,
   SearchMode,
   SearchOrder,
 } from "../../gen/agentstore/v1/search.js";
+import { canonicalJson } from "../idempotency/fingerprint.js";
 import { toAgentMessage } from "../messages/message.js";
+import type { CallContext } from "../rpc/call.js";
 import type { FieldChecks } from "../rpc/field-checks.js";
 import type { UnaryRpc } from "../rpc/method.js";
-import * as sql from "./sql.js";
+import { decodeTextPageToken, encodeTextPageToken } from "../rpc/page-token.js";
+import { readSurroundings } from "./context.js";
+import { checkSearchFilter, findSessions, type Scope } from "./filter.js";
+import { readFullText } from "./full-text.js";
+import { LANGUAGES } from "./languages.js";
+import type { Search } from "./mode.js";
+import { parseQuery } from "./query.js";
+import type { Lag } from "./sources.js";
+import { getLag } from "./sql.js";
+import { readSubstring } from "./substring.js";
 
 export const searchMessages: UnaryRpc<SearchMessagesRequest, SearchMessagesResponse> = {
   validate(request, check, limits) {
     check.text("model_id", request.modelId, limits.idCharacters);
     check.requiredText("query", request.query, limits.queryCharacters);
     check.within("limit", request.limit, 0, limits.pageSizeMost);
-    checkOffered(request, check);
+    if (request.filter) checkSearchFilter(request.filter, check, limits);
+    check.enumValue("order", request.order, SearchOrder, { zero: true });
+    check.within("context_before", request.contextBefore, 0, limits.searchContextMessages);
+    check.within("context_after", request.contextAfter, 0, limits.searchContextMessages);
+    checkMode(request, check, limits.searchTerms);
   },
 
-  async handle({ modelId, query, limit }, context) {
-    const { db, principal, signal, limits } = context;
-    const pattern = `%${query.replace(/[\\%_]/g, "\\$&")}%`;
-    const size = limit || limits.searchLimitDefault;
-    const values = [principal.tenant, pattern, size, limits.pageBytes];
-    const rows = modelId
-      ? await db.query(sql.searchMessagesOfModel, [...values, modelId], signal)
-      : await db.query(sql.searchMessages, values, signal);
-    context.note({ results: rows.length });
+  async handle(request, context) {
+    const { modelId, query, mode, language, filter = SearchFilter.fromPartial({}) } = request;
+    const { principal, limits } = context;
+    const scope = { tenant: principal.tenant, modelId, filter };
+    const order = request.order || orderOf(mode);
+    const about = ["SearchMessages", modelId, query, mode || SearchMode.SUBSTRING, order, language];
+    about.push(canonicalJson(filter));
+    const position = decodeTextPageToken(request.pageToken, about);
+    const [lag, sessions] = await Promise.all([
+      readLag(context, scope),
+      findSessions(context, scope),
+    ]);
+    const size = request.limit || limits.searchLimitDefault;
+    const search: Search = { scope, query, language, order, lag, sessions, position, size };
+    const read = mode === SearchMode.FULL_TEXT ? readFullText : readSubstring;
+    const { rows, positionOf, snippets } = await read(context, search);
+    const page = rows.slice(0, size);
+    const messages = page.map(toAgentMessage);
+    const around = { before: request.contextBefore, after: request.contextAfter };
+    const [surroundings, shown] = await Promise.all([
+      readSurroundings(context, page, around),
+      snippets(messages),
+    ]);
+    context.note({ results: page.length });
+    const last = page.at(-1);
+    const more = last !== undefined && last.found > BigInt(page.length);
     return {
-      results: rows.map((row) => ({
-        message: toAgentMessage(row),
-        score: 0,
-        snippet: undefined,
-        before: [],
-        after: [],
+      results: page.map((row, index) => ({
+        message: messages[index],
+        score: Number(row.score) / 1e6,
+        snippet: shown[index],
+        before: surroundings[index]?.before ?? [],
+        after: surroundings[index]?.after ?? [],
       })),
-      nextPageToken: "",
-      unindexedMessages: 0n,
+      nextPageToken: more ? encodeTextPageToken(about, positionOf(last)) : "",
+      unindexedMessages: lag.changed + lag.unfilled,
     };
   },
 };
 
-// What the contract has and this server does not do is refused, not passed over.
-function checkOffered(request: SearchMessagesRequest, check: FieldChecks): void {
-  const { mode, order } = request;
-  if (mode !== SearchMode.UNSPECIFIED && mode !== SearchMode.SUBSTRING) {
-    check.fail("mode", "must be SUBSTRING: this server has no other");
+function orderOf(mode: SearchMode): SearchOrder {
+  return mode === SearchMode.FULL_TEXT ? SearchOrder.BEST_FIRST : SearchOrder.NEWEST_FIRST;
+}
+
+function checkMode(request: SearchMessagesRequest, check: FieldChecks, most: number): void {
+  const { mode, order, query, language, queryEmbedding, embeddingModel } = request;
+  switch (mode) {
+    case SearchMode.UNSPECIFIED:
+    case SearchMode.SUBSTRING:
+      if (order === SearchOrder.BEST_FIRST) {
+        check.fail("order", "must be NEWEST_FIRST: of what contains a text, nothing is better");
+      }
+      break;
+    case SearchMode.FULL_TEXT:
+      if (query !== "" && parseQuery(query, most).groups.length === 0) {
+        check.fail("query", "must have a word to search for");
+      }
+      break;
+    default:
+      check.fail("mode", "must be SUBSTRING or FULL_TEXT: this server has no other");
   }
-  if (order !== SearchOrder.UNSPECIFIED && order !== SearchOrder.NEWEST_FIRST) {
-    check.fail("order", "must be NEWEST_FIRST: this server has no other");
+  if (language !== "") {
+    if (mode !== SearchMode.FULL_TEXT) check.fail("language", "is for FULL_TEXT");
+    else if (!LANGUAGES.includes(language)) {
+      check.fail("language", `must be one of ${LANGUAGES.join(", ")}`);
+    }
   }
-  const given = {
-    filter: request.filter !== undefined,
-    page_token: request.pageToken !== "",
-    context_before: request.contextBefore !== 0,
-    context_after: request.contextAfter !== 0,
-    language: request.language !== "",
-    query_embedding: request.queryEmbedding.length > 0,
-    embedding_model: request.embeddingModel !== "",
-  };
-  for (const [field, isGiven] of Object.entries(given)) {
-    if (isGiven) check.fail(field, "is not taken by this server");
-  }
+  if (queryEmbedding.length > 0) check.fail("query_embedding", "is for SEMANTIC and HYBRID");
+  if (embeddingModel !== "") check.fail("embedding_model", "is for SEMANTIC and HYBRID");
+}
+
+async function readLag({ db, signal }: CallContext, { tenant, modelId }: Scope): Promise<Lag> {
+  const [row] = await db.query(getLag, [tenant, modelId], signal);
+  if (!row) throw new Error("the table search_backfill has lost its row");
+  const { changed, unfilled, fill_id: fillId, fill_seq: fillSeq, indexed } = row;
+  return { changed, unfilled, fillId, fillSeq, indexed };
 }

@@ -1,32 +1,63 @@
-// The statements of search.
+// The statements of search that are the same for all queries, and the page that the others end in.
 import { statement } from "../db/database.js";
 import { MESSAGE_BYTES, MESSAGE_COLUMNS, type MessageRow } from "../messages/sql.js";
+import { UNSEEN } from "./sources.js";
+
+/** A message of a page of results. */
+export interface HitRow extends MessageRow {
+  /** Its rank in the order of newest first. */
+  order_ms: bigint;
+  /** Its rank in the order of best first, in millionths; 0 otherwise. */
+  score: bigint;
+  /** How many there are, of this page and, where there is one more, the next. */
+  found: bigint;
+}
 
 const COLUMNS = MESSAGE_COLUMNS.join(", ");
-const QUALIFIED = MESSAGE_COLUMNS.map((column) => `m.${column}`).join(", ");
 
-const search = (name: string, scope: string) =>
-  statement<MessageRow>(
-    name,
-    `SELECT ${COLUMNS}
-       FROM (
-         SELECT *, sum(bytes) OVER (ORDER BY place ROWS UNBOUNDED PRECEDING) - bytes AS bytes_before
-           FROM (
-             SELECT *, ${MESSAGE_BYTES} AS bytes,
-                    row_number() OVER (ORDER BY ts_ms DESC NULLS LAST, id DESC) AS place
-               FROM (
-                 SELECT ${QUALIFIED}
-                   FROM conversation_messages AS m
-                   JOIN conversations AS c ON c.id = m.conversation_id
-                  WHERE c.tenant_id = $1 AND m.content ILIKE $2 AND m.deleted_at IS NULL ${scope}
-                  ORDER BY m.ts_ms DESC NULLS LAST, m.id DESC
-                  LIMIT $3
-               ) AS hits
-           ) AS sized
-       ) AS page
-      WHERE bytes_before < $4
-      ORDER BY place`,
-  );
+/**
+ * The page of the messages that a subquery names, in an order of its columns conversation_id, seq, id,
+ * ts_ms and score. It ends after the message that passes so many bytes.
+ */
+export function pageOf(keys: string, order: string, bytes: string): string {
+  return `
+    SELECT ${COLUMNS}, order_ms, score, found
+      FROM (
+        SELECT *, sum(bytes) OVER (ORDER BY place ROWS UNBOUNDED PRECEDING) - bytes AS bytes_before
+          FROM (
+            SELECT m.*, k.ts_ms AS order_ms, k.score, k.place, k.found
+              FROM (SELECT *, row_number() OVER (ORDER BY ${order}) AS place, count(*) OVER () AS found
+                      FROM ${keys} AS u) AS k
+             CROSS JOIN LATERAL (
+               SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes
+                 FROM conversation_messages
+                WHERE conversation_id = k.conversation_id AND seq = k.seq
+               OFFSET 0) AS m
+          ) AS sized
+      ) AS page
+     WHERE bytes_before < ${bytes}
+     ORDER BY place`;
+}
 
-export const searchMessages = search("search_messages", "");
-export const searchMessagesOfModel = search("search_messages_of_model", "AND c.model_id = $5");
+/** A Lag, as a row. $1 tenant, $2 model or ''. */
+export const getLag = statement<{
+  changed: bigint;
+  unfilled: bigint;
+  fill_id: bigint;
+  fill_seq: bigint;
+  indexed: number;
+}>(
+  "get_search_lag",
+  `SELECT (SELECT coalesce(sum(least(x.last_seq - x.first_seq, x.last_revision - x.first_revision) + 1), 0)
+             FROM (${UNSEEN}) AS x
+            WHERE x.tenant_id = $1)::bigint AS changed,
+          CASE WHEN b.conversation_id > 0 THEN (
+            SELECT coalesce(sum(CASE WHEN id = b.conversation_id THEN b.seq - 1
+                                ELSE message_count END), 0)::bigint
+              FROM conversations
+             WHERE tenant_id = $1 AND ($2 = '' OR model_id = $2) AND id <= b.conversation_id)
+          ELSE 0 END AS unfilled,
+          b.conversation_id AS fill_id, b.seq AS fill_seq,
+          (SELECT greatest(reltuples, 0) FROM pg_class WHERE oid = 'message_search'::regclass) AS indexed
+     FROM search_backfill AS b`,
+);

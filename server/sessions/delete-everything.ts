@@ -4,6 +4,7 @@ import type { Queries } from "../db/database.js";
 import { forgetAnswers } from "../idempotency/requests.js";
 import { deleteAllMessages } from "../messages/delete-all-messages.js";
 import { present } from "../present.js";
+import { forgetSession } from "../search/forget.js";
 import { deleteAllSnapshots } from "../snapshots/snapshot.js";
 import { deleteState } from "../state/state.js";
 import { forgetImport } from "../transfer/forget-import.js";
@@ -25,6 +26,7 @@ export async function deleteEverything(
   // In this order on the wire: the session's own row goes last.
   const belongings = [
     deleteAllMessages(queries, conversationId),
+    forgetSession(queries, conversationId),
     forgetAnswers(queries, conversationId),
     forgetImport(queries, conversationId),
     deleteState(queries, conversationId),

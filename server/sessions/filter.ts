@@ -45,7 +45,8 @@ export function checkTags(
   });
 }
 
-function checkRange(field: string, range: TimeRange | undefined, check: FieldChecks): void {
+/** Checks a range of times. */
+export function checkRange(field: string, range: TimeRange | undefined, check: FieldChecks): void {
   if (!range) return;
   const { start, end } = range;
   check.time(`${field}.start`, start);

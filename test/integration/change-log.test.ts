@@ -23,6 +23,8 @@ let signal: AbortSignal;
 
 beforeEach(async () => {
   database = await createDatabase();
+  // These tests have readers of their own, and wait for no other.
+  await withClient(database.url, (client) => client.query("DELETE FROM change_readers"));
   db = new Database(database.url, { poolSize: 4 });
   signal = AbortSignal.timeout(60_000);
 });

@@ -180,6 +180,19 @@ describe("agentstore search", () => {
     expect((await agentstore("search", "is sunny", "--model", "other")).stdout).toMatch(/^No /);
     expect((await agentstore("search", "")).code).toBe(2);
   });
+
+  it("finds words in their forms, with what was said around them, by filters", async () => {
+    const found = await agentstore("search", "be sunnier", "--mode", "full-text", "--context", "1");
+    expect(found.code).toBe(0);
+    const flags = ["--mode", "full-text", "--newest", "--json", "--context", "1"];
+    const { stdout } = await agentstore("search", "sunny", ...flags, "--role", "tool");
+    const [first] = jsonLines<{ snippet: object; before: object[] }>(stdout);
+    expect(first).toMatchObject({ seq: "4", before: [{ seq: "3" }], after: [{ seq: "5" }] });
+    expect(first!.snippet).toMatchObject({ hits: [{ length: 5 }] });
+    const none = ["--session", "999999", "--owner", "nobody", "--tag", "none"];
+    expect((await agentstore("search", "sunny", ...none)).stdout).toMatch(/^No /);
+    expect((await agentstore("search", "x", "--since", "soon")).code).toBe(2);
+  });
 });
 
 describe("agentstore sessions, state and tags", () => {

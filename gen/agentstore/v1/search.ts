@@ -21,13 +21,18 @@ export const SearchMode = {
   SUBSTRING: 1,
   /**
    * FULL_TEXT - The query consists of words, and found are the messages that have them, in
-   * any of their forms: `run` finds "running". A message has to have all of
-   * them, in BEST_FIRST order most of them where few have all. `"two words"`
-   * have to stand side by side, `-word` must not be there, `this or that` asks
-   * for one of both. Words that say nothing by themselves, such as "the", are
-   * left out. Chinese, Japanese and Korean need no spaces between words. A
-   * message is found from the moment its append was answered, unless the server
-   * is behind with its index (unindexed_messages).
+   * any of their forms: `run` finds "running". In NEWEST_FIRST order a message has
+   * to have all of them. In BEST_FIRST order it need not: those that have more of
+   * them, and the rarer ones, come first, those with little of it not at all; of
+   * words that are common in what is searched, and common together, the newest
+   * 10,000 messages are looked at. `"two words"` have to stand side by side,
+   * `-word` must not be there, `this or that` asks for one of both; the first 32
+   * words count. Words that say nothing by themselves, such as "the", are left
+   * out. Chinese, Japanese and Korean need no spaces between words. Of a message,
+   * the first 80,000 characters count. A message is found from the moment its
+   * append was answered, unless the server is far behind with its index
+   * (unindexed_messages): of what is not in it, the newest 300 messages are
+   * looked at. A query without a word is refused as INVALID_FIELD.
    */
   FULL_TEXT: 2,
   /** SEMANTIC - Found are the messages that mean something alike, by their embeddings. */
@@ -170,8 +175,8 @@ export interface SearchMessagesRequest {
   /** The model whose sessions to search. Empty: those of all models. */
   modelId: string;
   /**
-   * What to find, 1 to 10,000 characters, none of them U+0000; what it means is
-   * the mode's. May be empty for SEMANTIC with a query_embedding.
+   * What to find, 1 to 10,000 characters, none of them U+0000; what it means, the
+   * mode says. May be empty for SEMANTIC with a query_embedding.
    */
   query: string;
   /** How many messages a page has at the most: 1 to 1,000; 0 means 20. */
@@ -252,7 +257,7 @@ export interface SearchResult {
     | undefined;
   /**
    * How well it matches, greater is better, to be compared within one query
-   * alone. 0 for SUBSTRING.
+   * alone. 0 in NEWEST_FIRST order.
    */
   score: number;
   /** Where it matches. */
@@ -278,8 +283,8 @@ export interface SearchMessagesResponse {
   /**
    * About how many messages that are to be searched are not in the mode's index
    * yet: those of the last moment, and those that were there before the index
-   * was. SUBSTRING has found them all the same, only more slowly. The other modes
-   * have looked through the newest of them.
+   * was. SUBSTRING has found them all the same, only more slowly; FULL_TEXT has
+   * looked at the newest of those of the last moment.
    */
   unindexedMessages: bigint;
 }

@@ -74,7 +74,13 @@ beforeAll(async () => {
     getMessages: (request) =>
       seen(request, { messages: [stored(1n)], nextPageToken: page(request.pageToken) }),
     searchMessages: (request) =>
-      seen(request, SearchMessagesResponse.fromPartial({ results: [{ message: stored(4n) }] })),
+      seen(
+        request,
+        SearchMessagesResponse.fromPartial({
+          results: [{ message: stored(4n) }],
+          nextPageToken: request.language ? page(request.pageToken) : "",
+        }),
+      ),
   });
   store = new AgentStoreClient({ url: server.url, token: "secret" });
 });
@@ -340,6 +346,40 @@ describe("messages", () => {
     expect(await store.searchMessages("gpt-4", "50%", { limit: 3 })).toEqual([read(4n)]);
     expect(requests).toMatchObject([{ modelId: "gpt-4", query: "50%", limit: 3, mode: 0 }]);
   });
+
+  it("are searched with all options, page by page", async () => {
+    const timestamp = { start: created };
+    const results: unknown[] = [];
+    for await (const result of store.iterateSearch("", "word", {
+      mode: "full_text",
+      order: "newest_first",
+      filter: { conversationId: 7, ownerId: "o", roles: ["tool"], allTags: ["t"], timestamp },
+      contextBefore: 1,
+      contextAfter: 2,
+      language: "german",
+      embedding: { values: [0.5], model: "e" },
+    })) {
+      results.push(result);
+    }
+    const result = { score: 0, snippet: { text: "", offset: 0, hits: [] }, before: [], after: [] };
+    expect(results).toEqual([
+      { message: read(4n), ...result },
+      { message: read(4n), ...result },
+    ]);
+    const sent = {
+      modelId: "",
+      query: "word",
+      mode: 2,
+      order: 1,
+      contextBefore: 1,
+      contextAfter: 2,
+      language: "german",
+      queryEmbedding: [0.5],
+      embeddingModel: "e",
+      filter: { conversationId: 7n, ownerId: "o", roles: [4], allTags: ["t"], timestamp },
+    };
+    expect(requests).toMatchObject([sent, { ...sent, pageToken: "second" }]);
+  });
 });
 
 describe("what cannot be sent as it is, is not sent", () => {
@@ -370,6 +410,12 @@ describe("what cannot be sent as it is, is not sent", () => {
     ["expires_at", () => store.createSession("m", { expiresAt: new Date(Number.NaN) })],
     ["session.title", () => store.updateSession(7, { title: lone })],
     ["query", () => store.searchMessages("m", lone)],
+    ["mode", () => store.searchMessages("m", "q", { mode: "fuzzy" as never })],
+    ["order", () => store.searchMessages("m", "q", { order: "oldest" as never })],
+    [
+      "filter.roles[0]",
+      () => store.searchMessages("m", "q", { filter: { roles: ["x" as never] } }),
+    ],
     ["request_id", () => store.deleteSession(7, { requestId: lone })],
     ["page_token", () => store.getMessages(7, { pageToken: lone })],
     ["message.content", () => store.addMessage(7, "user", lone)],

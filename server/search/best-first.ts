@@ -1,0 +1,285 @@
+// FULL_TEXT, best first: how well messages match (BM25), among those that are worth a look.
+//
+// A message need not have all words. Looked at are, by the index of words, those that have them all, and
+// those that have one of the rarer ones: 5,000 or few more. Where all words are common and common
+// together, these are the newest 10,000 messages of what is searched.
+import { plannedEachTime } from "../db/database.js";
+import type { CallContext, Limits } from "../rpc/call.js";
+import { invalidPageToken } from "../rpc/page-token.js";
+import { otherConditions, type Scope } from "./filter.js";
+import { FRESH_WORDS, freshest, hinted } from "./fresh-words.js";
+import { numberOf } from "./newest-first.js";
+import { Places } from "./places.js";
+import * as sources from "./sources.js";
+import { CURRENT, type Lag } from "./sources.js";
+import { type HitRow, pageOf } from "./sql.js";
+import type { Terms, Unit } from "./terms.js";
+
+/** What of a query later pages keep from the first one, so that scores stay what they were. */
+export interface Ranking {
+  /** How many messages were sampled, and how many of them have each unit, and all. */
+  sampled: number;
+  having: number[];
+  havingAll: number;
+  /** Different words of a message on average. */
+  averageSize: number;
+  /** About how many messages are indexed. */
+  indexed: number;
+  /** Where the newest messages end that are looked at; absent where the index of words names them. */
+  floor?: [tsMs: string, id: string];
+}
+
+/** A page of results to read. */
+export interface BestFirst {
+  scope: Scope;
+  terms: Terms;
+  lag: Lag;
+  /** The sessions that all results belong to, where they are few. */
+  sessions: readonly bigint[] | undefined;
+  ranking: Ranking;
+  /** Where the page before ended. */
+  before: readonly [score: bigint, conversationId: bigint, seq: bigint] | undefined;
+  /** How many results at the most. */
+  most: number;
+}
+
+/** Where a page ends: its last row, and what its rank was made of. */
+export function positionOf(row: HitRow, ranking: Ranking): string {
+  const last = [row.score, row.conversation_id, row.seq].map(String);
+  return JSON.stringify({ ranking, last });
+}
+
+/** Reads a position of positionOf(). */
+export function readPosition(
+  position: string | null,
+): { ranking: Ranking; before: [bigint, bigint, bigint] } | undefined {
+  if (position === null) return undefined;
+  let read: unknown;
+  try {
+    read = JSON.parse(position);
+  } catch {
+    throw invalidPageToken();
+  }
+  if (!isPosition(read)) throw invalidPageToken();
+  const { ranking, last } = read;
+  return { ranking, before: [numberOf(last[0]), numberOf(last[1]), numberOf(last[2])] };
+}
+
+function isPosition(value: unknown): value is { ranking: Ranking; last: string[] } {
+  const { ranking, last } = (value ?? {}) as { ranking?: Partial<Ranking>; last?: unknown };
+  return (
+    Array.isArray(last) &&
+    Array.isArray(ranking?.having) &&
+    (ranking.floor === undefined || Array.isArray(ranking.floor)) &&
+    [
+      ...ranking.having,
+      ranking.havingAll,
+      ranking.sampled,
+      ranking.averageSize,
+      ranking.indexed,
+    ].every((number) => typeof number === "number" && Number.isFinite(number))
+  );
+}
+
+/** Finds out how common a query's words are, and which messages to look at. */
+export async function sampleRanking(
+  { db, signal, limits }: CallContext,
+  { scope, terms, lag, sessions }: Pick<BestFirst, "scope" | "terms" | "lag" | "sessions">,
+): Promise<Ranking> {
+  const place = new Places();
+  const sample = sources.newest(scope, { most: limits.searchSample }, place);
+  const queries = [...terms.units.map(({ query }) => query), terms.all];
+  const rows = await db.query(
+    plannedEachTime<{ n: bigint; having: bigint; sampled: bigint; size: number | null }>(`
+      WITH sample AS MATERIALIZED (SELECT words, size FROM ${sample} AS s)
+      SELECT q.n, (SELECT count(*) FROM sample WHERE words @@ q.query::tsquery) AS having,
+             (SELECT count(*) FROM sample) AS sampled,
+             (SELECT avg(size)::float8 FROM sample) AS size
+        FROM unnest(${place.of(queries)}::text[]) WITH ORDINALITY AS q (query, n)
+       ORDER BY q.n`),
+    place.values,
+    signal,
+  );
+  const having = rows.map((row) => Number(row.having));
+  const ranking: Ranking = {
+    sampled: Number(rows[0]?.sampled ?? 0n),
+    having: having.slice(0, -1),
+    havingAll: having.at(-1) ?? 0,
+    averageSize: Math.max(1, rows[0]?.size ?? USUAL_SIZE),
+    indexed: lag.indexed,
+  };
+  if (!sessions && invertedQuery(terms, ranking, limits) === undefined) {
+    const floor = await findFloor();
+    if (floor) ranking.floor = floor;
+  }
+  return ranking;
+
+  async function findFloor(): Promise<[string, string] | undefined> {
+    const place = new Places();
+    const looked = sources.newest(scope, { most: limits.searchRankedNewest }, place);
+    const [row] = await db.query(
+      plannedEachTime<{ ts_ms: bigint; id: bigint }>(
+        `SELECT ts_ms, id FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1`,
+      ),
+      place.values,
+      signal,
+    );
+    return row && [String(row.ts_ms), String(row.id)];
+  }
+}
+
+/** Which messages the index of words is asked for; undefined where these would be too many. */
+function invertedQuery(
+  { units, all, required }: Terms,
+  { sampled, having, havingAll, indexed }: Ranking,
+  { searchCandidates, searchSample }: Limits,
+): string | undefined {
+  // The sample was all there is: looking at it is exact.
+  if (sampled < searchSample) return undefined;
+  const expected = (hits: number) => (Math.max(hits, 0.5) / sampled) * indexed;
+  if (expected(havingAll) > searchCandidates) return undefined;
+  const parts = [`(${all})`];
+  let total = expected(havingAll);
+  const byRarity = units
+    .map(({ query }, index) => ({ query, expected: expected(having[index] ?? 0) }))
+    .sort((a, b) => a.expected - b.expected);
+  for (const unit of byRarity) {
+    total += unit.expected;
+    if (total > searchCandidates) break;
+    parts.push(required === "" ? `(${unit.query})` : `((${unit.query}) & ${required})`);
+  }
+  return parts.join(" | ");
+}
+
+/** Reads a page. */
+export async function readBestFirst(
+  { db, signal, limits }: CallContext,
+  search: BestFirst,
+): Promise<HitRow[]> {
+  const { text, values } = pageFrom(search, limits);
+  return await db.query(plannedEachTime<HitRow>(text), values, signal);
+}
+
+const ORDER = "score DESC, conversation_id DESC, seq DESC";
+
+function pageFrom(search: BestFirst, limits: Limits): { text: string; values: unknown[] } {
+  const { scope, terms, lag, sessions, ranking, before, most } = search;
+  const place = new Places();
+  const conditions = otherConditions(scope, place);
+  const any = terms.units.map(({ query }) => `(${query})`).join(" | ");
+  const wanted = place.of(terms.required === "" ? any : `(${any}) & ${terms.required}`);
+  const chosen = (condition: string) => [condition, ...conditions].join(" AND ");
+  const parts = [
+    `(SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.revision, s.words, s.size
+        FROM ${looked()} AS s
+       WHERE ${chosen(`s.words @@ ${wanted}::tsquery`)}
+       LIMIT ${place.of(4 * limits.searchCandidates)})`,
+  ];
+  if (lag.changed > 0n) {
+    parts.push(`
+     (SELECT s.conversation_id, s.seq, s.id, s.ts_ms, NULL, s.words, length(s.words)
+        FROM (SELECT s.*, ${FRESH_WORDS} AS words
+                FROM ${freshest(sources.changed(scope, sessions, place), chosen(hinted(terms, place)), place.of(limits.searchFresh))} AS s
+              OFFSET 0) AS s
+       WHERE s.words @@ ${wanted}::tsquery)`);
+  }
+  const behind = before
+    ? `AND (s.score, s.conversation_id, s.seq) < (${before.map((value) => place.of(value)).join(", ")})`
+    : "";
+  const { ranks, score, enough } = scoreOf(terms.units, ranking, place);
+  const ranked = `
+    SELECT s.*
+      FROM (SELECT c.conversation_id, c.seq, c.id, c.ts_ms, c.revision,
+                   round(1e6 * ${score})::bigint AS score, ${enough} AS enough
+              FROM (${parts.join(" UNION ALL ")}) AS c
+             CROSS JOIN LATERAL (SELECT ${ranks} OFFSET 0) AS r) AS s
+     WHERE s.enough ${behind}
+     ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
+    OFFSET 0`;
+  // What is read from the messages themselves is current.
+  const current = CURRENT.replace(
+    "m.revision = s.revision",
+    "m.revision = coalesce(s.revision, m.revision)",
+  );
+  const keys = `(SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.score
+                   FROM (${ranked}) AS s ${current}
+                  ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
+                  LIMIT ${place.of(most)})`;
+  return { text: pageOf(keys, ORDER, place.of(limits.pageBytes)), values: place.values };
+
+  function looked(): string {
+    if (sessions) return sources.ofSessions(scope, sessions, place);
+    const inverted = invertedQuery(terms, ranking, limits);
+    if (inverted !== undefined) {
+      const { tenant, modelId } = scope;
+      const own = `agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)})`;
+      return sources.found(scope, `s.words @@ (${place.of(inverted)}::tsquery && ${own})`, place);
+    }
+    return sources.from(scope, ranking.floor, place);
+  }
+}
+
+// BM25, with how much a word counts when it is there again, and how much the length of a message: what
+// is usual for short texts.
+const AGAIN = 0.9;
+const LENGTH = 0.4;
+/** How many different words a message has, where nothing is known of others. */
+const USUAL_SIZE = 30;
+/** What two words count beyond themselves when they stand side by side, of the less telling one. */
+const SIDE_BY_SIDE = 0.5;
+/** What a message loses at the most for words that it does not have, beyond what they count. */
+const MISSING = 0.5;
+/** What part of the words has to be there, weighed by how telling they are. */
+const LEAST = 0.3;
+
+/**
+ * The score of a row `c` of words and size. ts_rank() of a single word is, for how often it is there,
+ * 0.1 * 6/pi² * the sum of 1/n²; from the sum follows the number, but for a few hundredths.
+ */
+function scoreOf(
+  units: Unit[],
+  { sampled, having, averageSize }: Ranking,
+  place: Places,
+): { ranks: string; score: string; enough: string } {
+  const weights = units.map((_, index) => {
+    const share = ((having[index] ?? 0) + 0.5) / (sampled + 1);
+    return Math.log(1 + (1 - share) / share);
+  });
+  const queries = units.map(({ query }) => `${place.of(query)}::tsquery`);
+  const norm = `${AGAIN} * (1 - ${LENGTH} + ${LENGTH} * c.size / ${place.of(averageSize)}::float8)`;
+  const terms: string[] = [];
+  const there: string[] = [];
+  units.forEach(({ counted, entries, follows }, index) => {
+    const weight = `${place.of(weights[index])}::float8`;
+    const rank = `r.r${index}`;
+    const times = counted
+      ? `(1 / greatest(1.644934 - ${rank} * ${(16.449341 * entries).toFixed(4)}, 0.02) - 0.5)`
+      : "1";
+    const value = `${weight} * ${times} * ${1 + AGAIN} / (${times} + ${norm})`;
+    terms.push(`CASE WHEN ${rank} > 0 THEN ${value} ELSE 0 END`);
+    there.push(`CASE WHEN ${rank} > 0 THEN ${weight} ELSE 0 END`);
+    const previous = units[index - 1];
+    if (previous && counted && previous.counted) {
+      const extra = SIDE_BY_SIDE * Math.min(weights[index] ?? 0, weights[index - 1] ?? 0);
+      const phrase = place.of(`(${previous.query}) <-> (${units[index]?.query})`);
+      terms.push(
+        `CASE WHEN r.r${index - 1} > 0 AND ${rank} > 0 AND c.words @@ ${phrase}::tsquery
+              THEN ${place.of(follows ? 2 * extra : extra)}::float8 ELSE 0 END`,
+      );
+    }
+  });
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return {
+    ranks: queries
+      .map((query, index) => {
+        const rank = units[index]?.counted
+          ? `ts_rank(c.words, ${query})`
+          : `(c.words @@ ${query})::int`;
+        return `${rank} AS r${index}`;
+      })
+      .join(", "),
+    score: `(${terms.join(" + ")})
+            * (${1 - MISSING} + ${MISSING} * (${there.join(" + ")}) / ${place.of(total)}::float8)`,
+    enough: `(${there.join(" + ")}) >= ${place.of(LEAST * total)}::float8`,
+  };
+}

@@ -1,0 +1,146 @@
+// The statements that fill the index of search and keep it.
+import { statement } from "../db/database.js";
+import { NO_TIME } from "./filter.js";
+
+const SHOWN = "m.deleted_at IS NULL AND m.content <> ''";
+
+/** Puts messages `m` of sessions `c` into the index, each once, if it is not there as it is now. */
+const insert = (from: string) => `
+  INSERT INTO message_search AS s
+    (conversation_id, seq, id, revision, tenant_id, model_id, role, ts_ms, body, long, language,
+     words, size)
+  SELECT t.conversation_id, t.seq, t.id, t.revision, t.tenant_id, t.model_id, t.role,
+         coalesce(t.ts_ms, ${NO_TIME}), t.body, length(t.body) > 80000, t.language,
+         t.words || array_to_tsvector(agentstore_scopes(t.tenant_id, t.model_id)), length(t.words)
+    FROM (SELECT *, agentstore_words(language, content) AS words
+            FROM (SELECT *, agentstore_language(content) AS language,
+                         lower(content COLLATE "default") AS body
+                    FROM (${from}) AS m
+                  OFFSET 0) AS m
+          OFFSET 0) AS t
+   ORDER BY t.conversation_id, t.seq
+      ON CONFLICT (conversation_id, seq) DO UPDATE
+     SET revision = excluded.revision, role = excluded.role, ts_ms = excluded.ts_ms,
+         body = excluded.body, long = excluded.long, language = excluded.language,
+         words = excluded.words, size = excluded.size
+   WHERE s.revision < excluded.revision`;
+
+const MESSAGE = `m.conversation_id, m.seq, m.id, m.revision, c.tenant_id, c.model_id, m.role, m.ts_ms,
+                 m.content`;
+
+// Of the messages in ranges of sessions ($1 to $5, columns), so many ($6) that the index does not have as
+// they are, and no more when these bytes ($7) are passed.
+const ranges = `unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+                  AS x (conversation_id, first_revision, last_revision, first_seq, last_seq)`;
+
+/** Whether that was all. */
+export const indexRanges = statement<{ complete: boolean }>(
+  "index_ranges",
+  `WITH stale AS MATERIALIZED (
+     SELECT *, sum(octet_length(content)) OVER (ROWS UNBOUNDED PRECEDING) - octet_length(content)
+                 AS bytes_before
+       FROM (
+         SELECT DISTINCT ON (m.conversation_id, m.seq) ${MESSAGE}
+           FROM ${ranges}
+          CROSS JOIN LATERAL (
+            SELECT * FROM conversation_messages AS m
+             WHERE m.conversation_id = x.conversation_id
+               AND m.seq BETWEEN x.first_seq AND x.last_seq
+               AND m.revision >= x.first_revision
+               AND ${SHOWN}
+               AND NOT EXISTS (
+                 SELECT FROM message_search AS s
+                  WHERE s.conversation_id = m.conversation_id AND s.seq = m.seq
+                    AND s.revision >= m.revision)
+            OFFSET 0) AS m
+          CROSS JOIN LATERAL (
+            SELECT * FROM conversations AS c WHERE c.id = x.conversation_id OFFSET 0) AS c
+          ORDER BY m.conversation_id, m.seq
+          LIMIT $6) AS m
+   ), indexed AS (
+     ${insert("SELECT * FROM stale WHERE bytes_before < $7")}
+     RETURNING 1
+   )
+   SELECT count(*) < $6 AND coalesce(bool_and(bytes_before < $7), true) AS complete FROM stale`,
+);
+
+/** Takes out of the index what the same ranges have of messages that are not shown any more. */
+export const removeHidden = statement<never>(
+  "remove_hidden_from_index",
+  `DELETE FROM message_search AS s
+    USING ${ranges}, conversation_messages AS m
+    WHERE s.conversation_id = x.conversation_id AND s.seq BETWEEN x.first_seq AND x.last_seq
+      AND m.conversation_id = s.conversation_id AND m.seq = s.seq AND NOT (${SHOWN})`,
+);
+
+/** What the index has not been filled with yet: the place before it. */
+export interface FillRow {
+  conversation_id: bigint;
+  seq: bigint;
+}
+
+export const getFill = statement<FillRow>(
+  "get_search_fill",
+  `SELECT conversation_id, seq FROM search_backfill`,
+);
+
+// Backwards, so that what was said last can be found first. $1, $2 the place, $3 messages, $4 bytes.
+export const fillBackwards = statement<FillRow>(
+  "fill_search_backwards",
+  `WITH next AS MATERIALIZED (
+     SELECT *, sum(octet_length(content)) OVER (ORDER BY conversation_id DESC, seq DESC)
+                 - octet_length(content) AS bytes_before
+       FROM (
+         SELECT conversation_id, seq, id, revision, role, ts_ms, content, deleted_at
+           FROM conversation_messages
+          WHERE (conversation_id, seq) < ($1, $2)
+          ORDER BY conversation_id DESC, seq DESC
+          LIMIT $3) AS m
+   ), taken AS MATERIALIZED (
+     SELECT * FROM next WHERE bytes_before < $4
+   ), indexed AS (
+     ${insert(`SELECT ${MESSAGE} FROM taken AS m JOIN conversations AS c ON c.id = m.conversation_id
+                WHERE ${SHOWN}`)}
+     RETURNING 1
+   )
+   SELECT conversation_id, seq FROM taken ORDER BY conversation_id, seq LIMIT 1`,
+);
+
+export const moveFill = statement<never>(
+  "move_search_fill",
+  `UPDATE search_backfill SET conversation_id = $1, seq = $2`,
+);
+
+/** Puts what was added to the inverted indexes last, and is looked through one by one, in its place. */
+export const settleIndexes = statement<never>(
+  "settle_search_indexes",
+  `SELECT gin_clean_pending_list('message_search_grams'),
+          gin_clean_pending_list('message_search_words')`,
+);
+
+/** How many messages this database has been given, ever: how busy it is, from one look to the next. */
+export const getLastMessageId = statement<{ last: bigint }>(
+  "get_last_message_id",
+  `SELECT last_value AS last FROM conversation_messages_id_seq`,
+);
+
+// Waits for the batch of messages that is being indexed, and holds up the next one.
+export const holdIndexer = statement<never>(
+  "hold_search_indexer",
+  `SELECT FROM change_readers WHERE name = 'search' FOR SHARE`,
+);
+
+export const deleteOfSession = statement<never>(
+  "delete_search_of_session",
+  `DELETE FROM message_search WHERE conversation_id = $1`,
+);
+
+export const deleteOfMessages = statement<never>(
+  "delete_search_of_messages",
+  `DELETE FROM message_search WHERE conversation_id = $1 AND seq > $2 AND seq <= $3`,
+);
+
+export const deleteOfMessage = statement<never>(
+  "delete_search_of_message",
+  `DELETE FROM message_search WHERE conversation_id = $1 AND seq = $2`,
+);

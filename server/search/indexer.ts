@@ -1,0 +1,124 @@
+// The indexer: brings what was said into the index of search, behind the callers' backs.
+import { setTimeout as sleep } from "node:timers/promises";
+import type { Logger } from "pino";
+import { lockReader, moveReader, readChanges } from "../changes/read.js";
+import type { ChangeRow } from "../changes/sql.js";
+import { limits } from "../config.js";
+import type { Database, Queries } from "../db/database.js";
+import * as sql from "./indexer-sql.js";
+
+/** The name of the position in the change log. */
+const READER = "search";
+
+/** What one step did. */
+type Step = "worked" | "idle" | "elsewhere";
+
+/**
+ * The indexer of one server. Of any number of them, one works at a time; each step is a transaction of
+ * its own, moves the position with what it has indexed, and may be done twice. A server that dies in the
+ * middle of one leaves it to the next.
+ */
+export class SearchIndexer {
+  readonly #stopping = new AbortController();
+  #running: Promise<void> = Promise.resolve();
+  #load = { atMs: 0, last: 0n, busy: false };
+
+  /** @param db for the work in the background */
+  constructor(
+    readonly db: Database,
+    readonly logger: Logger,
+  ) {}
+
+  /** Begins to work in the background. */
+  start(): void {
+    this.#running = this.#run(this.#stopping.signal);
+  }
+
+  /** Ends the work in the background; what is half indexed will be indexed anew. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#running;
+  }
+
+  async #run(signal: AbortSignal): Promise<void> {
+    let failing = false;
+    let settled = true;
+    while (!signal.aborted) {
+      const started = performance.now();
+      let pause: number = limits.indexIdleMs;
+      try {
+        const step = await this.#step(signal);
+        if (step === "worked") {
+          settled = false;
+          // A busy database is left to its callers for most of the time.
+          const busy = await this.#isBusy(signal);
+          pause = busy ? (performance.now() - started) * limits.indexBusyPauses : 0;
+        } else if (step === "idle" && !settled) {
+          await this.db.query(sql.settleIndexes, [], signal);
+          settled = true;
+        }
+        failing = false;
+      } catch (error) {
+        if (!failing && !signal.aborted) this.logger.warn({ err: error }, "the search index waits");
+        failing = true;
+      }
+      if (pause > 0) await sleep(pause, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  /** Indexes the next changes; when there are none, the next messages that were there before the index. */
+  async #step(signal: AbortSignal): Promise<Step> {
+    return await this.db.transaction(async (queries) => {
+      const position = await lockReader(queries, READER);
+      if (position === undefined) return "elsewhere";
+      const page = await readChanges(queries, position, limits.indexChanges);
+      if (!page) throw new Error("the position of the search index is not one of this database");
+      if (page.changes.length === 0) return (await fill(queries)) ? "worked" : "idle";
+      const indexed = await indexChanges(queries, page.changes);
+      // What is left over comes next time: it begins at the same position.
+      if (!indexed) return "worked";
+      await moveReader(queries, READER, page.position, new Date());
+      return "worked";
+    }, signal);
+  }
+
+  async #isBusy(signal: AbortSignal): Promise<boolean> {
+    const nowMs = performance.now();
+    const { atMs } = this.#load;
+    if (nowMs - atMs >= limits.indexLoadMs) {
+      const [row] = await this.db.query(sql.getLastMessageId, [], signal);
+      const last = row?.last ?? 0n;
+      const rate = (Number(last - this.#load.last) / (nowMs - atMs)) * 1000;
+      this.#load = { atMs: nowMs, last, busy: atMs > 0 && rate > limits.indexBusyRate };
+    }
+    return this.#load.busy;
+  }
+}
+
+/** @returns whether all of them are in the index now */
+async function indexChanges(queries: Queries, changes: readonly ChangeRow[]): Promise<boolean> {
+  const written = changes.filter((change) => change.first_seq !== null);
+  if (written.length === 0) return true;
+  const ranges = [
+    written.map((change) => change.conversation_id),
+    written.map((change) => change.first_revision),
+    written.map((change) => change.last_revision),
+    written.map((change) => change.first_seq),
+    written.map((change) => change.last_seq),
+  ];
+  const batch = [limits.indexMessages, limits.indexBytes];
+  const [row] = await queries.query(sql.indexRanges, [...ranges, ...batch]);
+  if (!row?.complete) return false;
+  await queries.query(sql.removeHidden, ranges);
+  return true;
+}
+
+/** @returns whether there was anything to look at */
+async function fill(queries: Queries): Promise<boolean> {
+  const [place] = await queries.query(sql.getFill, []);
+  if (!place || place.conversation_id === 0n) return false;
+  const values = [place.conversation_id, place.seq, limits.indexMessages, limits.indexBytes];
+  const [next] = await queries.query(sql.fillBackwards, values);
+  await queries.query(sql.moveFill, [next?.conversation_id ?? 0n, next?.seq ?? 0n]);
+  return true;
+}

@@ -1,0 +1,134 @@
+// From a parsed query to conditions on words: each term in the forms that the index may have it in.
+import { plannedEachTime } from "../db/database.js";
+import type { CallContext } from "../rpc/call.js";
+import { languagesOf } from "./languages.js";
+import { type ParsedQuery, type Piece, pairsOf, type Term } from "./query.js";
+
+/** A part of a query that counts for the rank of a message by itself. Queries are texts of tsquery. */
+export interface Unit {
+  query: string;
+  /** How many entries of the index the query names. */
+  entries: number;
+  /** Whether it counts how often it is there: a phrase only is there or is not. */
+  counted: boolean;
+  /** Whether it stands side by side with the unit before it. */
+  follows: boolean;
+}
+
+/** What a message has to have. */
+export interface Terms {
+  units: Unit[];
+  /** All terms, and nothing that must not be there. */
+  all: string;
+  /** What no message may be without, whatever else it has: phrases, and nothing excluded; '' for none. */
+  required: string;
+  /** Patterns of LIKE: a text that has one of the words, in whichever form, has one of these. */
+  hints: string[];
+  /** The languages whose forms of the words are looked for. */
+  languages: string[];
+}
+
+// The forms of each text in each language, and the language that the query is probably written in.
+const FORMS = plannedEachTime<{ n: bigint; language: string; query: string; main: string }>(
+  `SELECT t.n, l.language, phraseto_tsquery(l.language::regconfig, t.text)::text AS query,
+          agentstore_language($3) AS main
+     FROM unnest($1::text[]) WITH ORDINALITY AS t (text, n)
+    CROSS JOIN unnest($2::text[]) AS l (language)`,
+);
+
+/**
+ * Makes the conditions of a query.
+ *
+ * @returns undefined when it has nothing to search for: only words that no language keeps
+ */
+export async function makeTerms(
+  { db, signal, limits }: CallContext,
+  parsed: ParsedQuery,
+  query: string,
+  language: string,
+): Promise<Terms | undefined> {
+  const languages = languagesOf(query, language);
+  const terms = [...parsed.groups.flat(), ...parsed.excluded];
+  const texts = terms
+    .flatMap(({ pieces }) => pieces)
+    .filter(({ kind }) => kind === "words")
+    .map(({ text }) => text);
+  const distinct = [...new Set(texts)];
+  const rows =
+    distinct.length > 0 ? await db.query(FORMS, [distinct, languages, query], signal) : [];
+  const forms = new Map(
+    rows.map((row) => [`${row.language} ${distinct[Number(row.n) - 1]}`, row.query]),
+  );
+  const main = language || rows[0]?.main || "english";
+  const ofPiece = ({ kind, text }: Piece, of: string) =>
+    kind === "cjk" ? chain(text) : (forms.get(`${of} ${text}`) ?? "");
+  const ofTerm = (term: Term) => unique(languages.map((of) => phraseOf(term, of, ofPiece)));
+  const saysNothing = (term: Term) => phraseOf(term, main, ofPiece) === "";
+  const groups = parsed.groups
+    .map((group) => group.filter((term) => ofTerm(term).length > 0))
+    .filter((group) => group.length > 0);
+  const telling = groups.filter((group) => !group.every(saysNothing));
+  const kept = telling.length > 0 ? telling : groups;
+  if (kept.length === 0) return undefined;
+  const either = (group: Term[]) => `(${group.flatMap(ofTerm).join(" | ")})`;
+  const without = parsed.excluded.flatMap(ofTerm).map((excluded) => `!(${excluded})`);
+  const phrases = kept.filter((group) => group.every(({ phrase }) => phrase)).map(either);
+  return {
+    units: kept
+      .flat()
+      .flatMap((term) => unitsOf(term, ofTerm(term)))
+      .slice(0, limits.searchTerms),
+    all: [...kept.map(either), ...without].join(" & "),
+    required: [...phrases, ...without].join(" & "),
+    hints: kept.flat().flatMap(({ pieces }) => pieces.flatMap((piece) => hintsOf(piece))),
+    languages,
+  };
+}
+
+// Entries have no place of their own between the first character of a stretch and its first pair.
+function phraseOf(
+  { pieces }: Term,
+  language: string,
+  ofPiece: (piece: Piece, language: string) => string,
+): string {
+  const parts = pieces.map((piece) => ofPiece(piece, language)).filter((part) => part !== "");
+  return parts.join(" <2> ");
+}
+
+/** The condition that characters stand side by side; of a single one, that it is there. */
+function chain(text: string): string {
+  const pairs = pairsOf(text);
+  if (pairs.length === 0) return `'${text}':*`;
+  return pairs.map((pair) => `'${pair}'`).join(" <-> ");
+}
+
+function unitsOf({ pieces, phrase }: Term, forms: string[]): Unit[] {
+  const [piece] = pieces;
+  if (!phrase && piece?.kind === "cjk" && pairsOf(piece.text).length > 1) {
+    return pairsOf(piece.text).map((pair, index) => ({
+      query: `'${pair}'`,
+      entries: 1,
+      counted: true,
+      follows: index > 0,
+    }));
+  }
+  return [
+    {
+      query: forms.join(" | "),
+      entries: forms.length,
+      counted: !forms.some((form) => form.includes(" <")),
+      follows: false,
+    },
+  ];
+}
+
+// Forms of a word have their beginning in common, but for accents.
+function hintsOf({ kind, text }: Piece): string[] {
+  if (kind === "cjk")
+    return (pairsOf(text).length > 0 ? pairsOf(text) : [text]).map((t) => `%${t}%`);
+  return text.split(" ").map((word) => `%${/^[a-z]{1,2}/i.exec(word)?.[0] ?? ""}%`);
+}
+
+function unique(texts: string[]): string[] {
+  return [...new Set(texts)].filter((text) => text !== "");
+}
