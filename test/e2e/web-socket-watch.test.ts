@@ -68,7 +68,7 @@ test("an export is that of gRPC", async () => {
     format: "EXPORT_FORMAT_OPENAI",
   });
   expect(answer.closeCode).toBe(1000);
-  const chunks = answer.responses.map(({ chunk }) => Buffer.from(String(chunk ?? ""), "base64"));
+  const chunks = answer.responses.map(({ chunk = "" }) => Buffer.from(chunk as string, "base64"));
   const request = { conversationIds: [conversationId], format: ExportFormat.OPENAI };
   expect(Buffer.concat(chunks).toString()).toBe(await exportText(store, request));
 });

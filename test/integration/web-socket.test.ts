@@ -4,11 +4,11 @@ import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { projectRoot } from "../../server/paths.js";
 import { Socket, streamOver } from "../e2e/web-socket.js";
 import { fillLongSession } from "../harness/long-session.js";
+import { growthUntilCalm, residentBytes } from "../harness/memory.js";
 import { createDatabase, type TestDatabase } from "../harness/postgres.js";
 import { holdLock, until, untilBlocked, untilQuiet } from "../harness/postgres-watch.js";
 import {
@@ -165,13 +165,10 @@ describe("a server that stops", () => {
 
 test("a reader that stalls costs a page or two, and then gets the rest in order", async () => {
   const server = await serveApart("--log-level", "warn");
-  const residentBytes = () => {
-    const status = readFileSync(`/proc/${server.child.pid}/status`, "utf8");
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
-  };
+  const pid = server.child.pid!;
   // What a server needs once it has worked at all is no growth.
   await streamOver(server, "StreamMessages", { ...whole, lastN: "5000" });
-  const before = residentBytes();
+  const before = residentBytes(pid);
   const readers = await Promise.all(
     Array.from({ length: 4 }, async () => {
       const socket = await Socket.open(server, "StreamMessages");
@@ -181,14 +178,7 @@ test("a reader that stalls costs a page or two, and then gets the rest in order"
       return { socket, first };
     }),
   );
-  let most = 0;
-  for (let calm = 0; calm < 8; calm++) {
-    await sleep(250);
-    const growth = residentBytes() - before;
-    if (growth > most + MIB) calm = 0;
-    most = Math.max(most, growth);
-    if (most > MESSAGES * CONTENT) break;
-  }
+  const most = await growthUntilCalm(pid, before, MESSAGES * CONTENT);
   process.stdout.write(`4 stalled WebSockets: +${Math.round(most / MIB)} MiB\n`);
   // Of four streams of 100 MB: pages, their forms on the way to JSON, garbage not yet collected.
   expect(most).toBeLessThan(150 * MIB);
