@@ -13,6 +13,7 @@ import { describeMachine, printTable, writeJson } from "./lib/report.js";
 import { startStore } from "./lib/server.js";
 import { startWorker } from "./lib/worker.js";
 import { measureLists } from "./lists.js";
+import { measureSearch } from "./search.js";
 import { measureStreams } from "./stream.js";
 
 const GROUPS = {
@@ -21,6 +22,7 @@ const GROUPS = {
   lists: measureLists,
   forks: measureForks,
   audit: measureAudit,
+  search: measureSearch,
 };
 
 const { values: options } = parseArgs({

@@ -6,6 +6,7 @@ import { Command, CommanderError } from "commander";
 import { projectRoot } from "../server/paths.js";
 import { auditCommand } from "./commands/audit.js";
 import { deleteCommand } from "./commands/delete.js";
+import { embeddingsCommand } from "./commands/embeddings.js";
 import { eraseCommand } from "./commands/erase.js";
 import { exportCommand } from "./commands/export.js";
 import { forkCommand } from "./commands/fork.js";
@@ -35,6 +36,7 @@ const COMMANDS = [
   forkCommand,
   snapshotsCommand,
   searchCommand,
+  embeddingsCommand,
   statsCommand,
   repairCommand,
   stateCommand,

@@ -11,9 +11,16 @@ import type {
 import { Connection } from "./connection.js";
 import { settle } from "./connection-string.js";
 import * as context from "./context.js";
+import * as embeddings from "./embeddings.js";
 import * as leases from "./leases.js";
 import * as messages from "./messages.js";
-import type { ErasureReceipt, ModelPolicy, ModelPolicyChanges } from "./operator-types.js";
+import type {
+  EmbeddingFailurePage,
+  ErasureReceipt,
+  ModelPolicy,
+  ModelPolicyChanges,
+  SearchStatus,
+} from "./operator-types.js";
 import type {
   AcquireLeaseOptions,
   AddMessageOptions,
@@ -27,6 +34,7 @@ import type {
   ForkSessionOptions,
   GetMessageOptions,
   GetMessagesOptions,
+  ListEmbeddingFailuresOptions,
   ListSessionsOptions,
   ListTagsOptions,
   LoadContextOptions,
@@ -36,6 +44,7 @@ import type {
   MessageView,
   PageOptions,
   RenewLeaseOptions,
+  RetryEmbeddingsOptions,
   SessionChanges,
   SessionPage,
   SnapshotPage,
@@ -695,6 +704,37 @@ export class AgentStoreClient {
    */
   async eraseOwner(ownerId: string, options: CallOptions = {}): Promise<ErasureReceipt> {
     return policies.eraseOwner(this.#connection, ownerId, options);
+  }
+
+  /**
+   * Tells how far search is behind what was written, and what could not be embedded. An operator's
+   * alone.
+   *
+   * @throws PermissionDeniedError
+   */
+  async getSearchStatus(options: CallOptions = {}): Promise<SearchStatus> {
+    return embeddings.getSearchStatus(this.#connection, options);
+  }
+
+  /**
+   * Returns a page of the messages that could not be embedded. An operator's alone.
+   *
+   * @throws PermissionDeniedError
+   */
+  async listEmbeddingFailures(
+    options: ListEmbeddingFailuresOptions = {},
+  ): Promise<EmbeddingFailurePage> {
+    return embeddings.listEmbeddingFailures(this.#connection, options);
+  }
+
+  /**
+   * Has messages tried again that could not be embedded. An operator's alone.
+   *
+   * @returns how many
+   * @throws PermissionDeniedError
+   */
+  async retryEmbeddings(options: RetryEmbeddingsOptions = {}): Promise<bigint> {
+    return embeddings.retryEmbeddings(this.#connection, options);
   }
 
   /**

@@ -21,7 +21,7 @@ import type {
   MessageView,
 } from "./options.js";
 import { stateToWire } from "./state.js";
-import type { AgentMessage, MessageKeys, NewMessage, NewUsage, Role } from "./types.js";
+import type { AgentMessage, Embedding, MessageKeys, NewMessage, NewUsage, Role } from "./types.js";
 
 const ROLE_NAMES: readonly AgentMessage["role"][] = [
   "unknown",
@@ -219,6 +219,20 @@ export function toWire(message: NewMessage, field: string): wire.NewMessage {
     payloadType: textOrEmpty(message.payloadType, `${field}.payload_type`),
     metadata: jsonObject(message.metadata, `${field}.metadata`),
     usage: message.usage === undefined ? undefined : usageToWire(message.usage, `${field}.usage`),
+    embedding:
+      message.embedding === undefined
+        ? undefined
+        : embeddingToWire(message.embedding, `${field}.embedding`),
+  };
+}
+
+function embeddingToWire({ model, values }: Embedding, field: string): wire.Embedding {
+  return {
+    model: text(model, `${field}.model`),
+    values: list(values, `${field}.values`).map((value, index) => {
+      if (typeof value === "number") return value;
+      throw InvalidFieldError.of(`${field}.values[${index}]`, "must be a number");
+    }),
   };
 }
 

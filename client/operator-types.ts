@@ -42,3 +42,44 @@ export interface ErasureReceipt {
   /** Messages that were emptied there. */
   emptiedMessages: bigint;
 }
+
+/** How far search is behind what was written, in the token's tenant. */
+export interface SearchStatus {
+  /** How many messages the index of full text does not have yet, about. */
+  unindexedMessages: bigint;
+  /** How many messages wait for their embedding. */
+  pendingEmbeddings: bigint;
+  /** For how long the one has waited that waits longest, in milliseconds; 0 when none does. */
+  embeddingLagMs: bigint;
+  /** How many messages could not be embedded. */
+  failedEmbeddings: bigint;
+  /** The model that the server embeds with; empty where it does not embed. */
+  embeddingModel: string;
+  /** How many numbers its vectors have; 0 until the first one has come. */
+  embeddingDimensions: number;
+  /** Whether all messages from before the model have been embedded or wait for it. */
+  embeddingBackfilled: boolean;
+  /** Whether its vectors have an index. */
+  embeddingIndexed: boolean;
+  /** Why the embeddings endpoint does not answer; empty while it does. */
+  embeddingError: string;
+}
+
+/** A message that the embeddings endpoint would not embed. */
+export interface EmbeddingFailure {
+  conversationId: bigint;
+  seq: bigint;
+  /** How often it was tried. */
+  tries: number;
+  /** Why it failed the last time. */
+  error: string;
+  /** When it was given up. */
+  failedAt?: Date | undefined;
+}
+
+/** A page of messages that could not be embedded. */
+export interface EmbeddingFailurePage {
+  failures: EmbeddingFailure[];
+  /** For the next page; empty when this was the last one. */
+  nextPageToken: string;
+}

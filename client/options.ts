@@ -359,3 +359,19 @@ export interface SnapshotPage {
   /** Asks for the page after this one; empty when this is the last. */
   nextPageToken: string;
 }
+
+/** Which messages that could not be embedded to list. */
+export interface ListEmbeddingFailuresOptions extends CallOptions {
+  /** Only those of this session. */
+  conversationId?: bigint | number | undefined;
+  /** How many a page has at the most: 1 to 1,000. Default: 100. */
+  pageSize?: number | undefined;
+  /** The `nextPageToken` of the page before; left out for the first page. */
+  pageToken?: string | undefined;
+}
+
+/** Which messages that could not be embedded to try again. */
+export interface RetryEmbeddingsOptions extends CallOptions {
+  /** Only those of this session. */
+  conversationId?: bigint | number | undefined;
+}

@@ -36,7 +36,7 @@ export interface SearchMessagesOptions extends CallOptions {
   contextBefore?: number | undefined;
   /** How many messages behind each result to return with it: up to 10. Default: 0. */
   contextAfter?: number | undefined;
-  /** For `full_text`: the language of the query's words, for example `german`. Default: any. */
+  /** For `full_text` and `hybrid`: the language of the query's words, for example `german`. Default: any. */
   language?: string | undefined;
   /** For `semantic` and `hybrid`: the query's embedding, and the model that made it. */
   embedding?: { values: readonly number[]; model: string } | undefined;

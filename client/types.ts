@@ -54,6 +54,16 @@ export interface NewMessage {
   metadata?: JsonObject | undefined;
   /** What the model's turn used. */
   usage?: NewUsage | undefined;
+  /** What the content means, where you have embedded it; the server may do that otherwise. */
+  embedding?: Embedding | undefined;
+}
+
+/** What a text means, as a vector. */
+export interface Embedding {
+  /** The model that made it; 1 to 256 characters. */
+  model: string;
+  /** 1 to 4,000 finite numbers, not all 0. Only the direction counts. */
+  values: readonly number[];
 }
 
 /** One entry of a session, as it is stored. Its key is (`conversationId`, `seq`). */

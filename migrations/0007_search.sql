@@ -35,12 +35,12 @@ LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
   SELECT quote_literal((agentstore_scopes(tenant, model))[CASE WHEN model = '' THEN 1 ELSE 2 END])::tsquery
 $$;
 
--- What agentstore_grams() of a text has that contains another one. Of a long one, 32 places are enough to
+-- What agentstore_grams() of a text has that contains another one. Of a long one, 12 places are enough to
 -- find by: what is found is compared with the whole text.
 CREATE FUNCTION agentstore_gram_query(tenant text, model text, part text) RETURNS tsquery
 LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE AS $$
 DECLARE
-  places int := least(greatest(length(part) - 2, 1), 32);
+  places int := least(greatest(length(part) - 2, 1), 12);
   last int := greatest(length(part) - 2, 1);
   grams text;
 BEGIN
@@ -138,11 +138,9 @@ CREATE INDEX message_search_by_time ON message_search (tenant_id, ts_ms DESC, id
 CREATE INDEX message_search_by_model ON message_search (tenant_id, model_id, ts_ms DESC, id DESC);
 CREATE INDEX message_search_long ON message_search (tenant_id, model_id) WHERE long;
 
--- What was added last is looked through one by one, so it must not become much.
 CREATE INDEX message_search_grams ON message_search
-  USING gin (agentstore_grams(tenant_id, model_id, body)) WITH (gin_pending_list_limit = 1024);
-CREATE INDEX message_search_words ON message_search
-  USING gin (words) WITH (gin_pending_list_limit = 1024);
+  USING gin (agentstore_grams(tenant_id, model_id, body));
+CREATE INDEX message_search_words ON message_search USING gin (words);
 
 -- ANALYZE would compute the grams of thousands of messages, for a number that nobody asks for.
 ALTER INDEX message_search_grams ALTER COLUMN 1 SET STATISTICS 0;

@@ -12,6 +12,10 @@ import { loadContext } from "./context/load-context.js";
 import { repairSession } from "./context/repair-session.js";
 import { Database } from "./db/database.js";
 import { type DatabaseTraits, inspectDatabase } from "./db/inspect.js";
+import type { EmbeddingsEndpoint, EndpointOptions } from "./embeddings/endpoint.js";
+import { listEmbeddingFailures } from "./embeddings/list-embedding-failures.js";
+import { retryEmbeddings } from "./embeddings/retry-embeddings.js";
+import { EmbeddingWorker } from "./embeddings/worker.js";
 import { eraseOwner } from "./erasure/erase-owner.js";
 import { Sweeper } from "./expiry/sweeper.js";
 import { forkSession } from "./forks/fork-session.js";
@@ -39,6 +43,7 @@ import type { AdminRpcs, Rpcs } from "./rpc/method.js";
 import { allMethods } from "./rpc/methods.js";
 import { oneMessage } from "./rpc/one-message.js";
 import { addReflection } from "./rpc/reflection.js";
+import { getSearchStatus } from "./search/get-search-status.js";
 import { SearchIndexer } from "./search/indexer.js";
 import { searchMessages } from "./search/search-messages.js";
 import { createSession } from "./sessions/create-session.js";
@@ -66,6 +71,9 @@ const LAST_WORD_MS = 1_000;
 
 /** For the sealer, the sweeper, the snapshots of policies and the indexer of search. */
 const BACKGROUND_CONNECTIONS = 3;
+
+/** For the worker that embeds: one for its queue and index, one for its batches. */
+const EMBEDDING_CONNECTIONS = 2;
 
 const rpcs: Rpcs = {
   createSession,
@@ -111,6 +119,9 @@ const adminRpcs: AdminRpcs = {
   getModelPolicy,
   updateModelPolicy,
   eraseOwner,
+  getSearchStatus,
+  listEmbeddingFailures,
+  retryEmbeddings,
 };
 
 /** What an app needs of the options. */
@@ -128,6 +139,7 @@ export type AppOptions = Pick<
   | "auditAppends"
   | "graceMs"
   | "sweepMs"
+  | "embeddings"
 >;
 
 /** A serving app. */
@@ -181,6 +193,18 @@ export async function startApp(
     "grpc.enable_channelz": 0,
     "grpc.max_concurrent_streams": limits.waitingCalls,
   });
+  const embeddings = options.embeddings && (await connectEndpoint(options.embeddings));
+  const embedder =
+    embeddings &&
+    new EmbeddingWorker(
+      new Database(databaseUrl, {
+        ...connecting,
+        poolSize: EMBEDDING_CONNECTIONS,
+        name: "agentstore embeddings",
+      }),
+      embeddings,
+      logger,
+    );
   const audit = new AuditSealer(background, logger);
   const snapshots = new PolicySnapshots(background, logger);
   const environment = {
@@ -188,6 +212,7 @@ export async function startApp(
     appends: new AppendQueue(db, options.auditAppends),
     audit,
     snapshots,
+    embeddings,
     limits: { ...limits, messageBytes: options.maxMessageBytes },
   };
   const methods = allMethods({ store: rpcs, admin: adminRpcs }, { logger, authenticate });
@@ -232,7 +257,8 @@ export async function startApp(
     await sweeper.stop();
     await snapshots.stop();
     await audit.stop();
-    await Promise.all([db.close(), background.close()]);
+    await embedder?.stop();
+    await Promise.all([db.close(), background.close(), embedder?.db.close()]);
   };
   try {
     // Before the first change is written. A database that is not there yet is looked at by the sweeps.
@@ -244,6 +270,7 @@ export async function startApp(
     const httpPort = await web?.listen();
     audit.start();
     sweeper.start();
+    embedder?.start();
     indexer.start();
     return {
       address: join(host, port),
@@ -254,6 +281,12 @@ export async function startApp(
     await shutDown();
     throw error;
   }
+}
+
+// Loaded where it is used only: the client of the endpoint takes its time.
+async function connectEndpoint(options: EndpointOptions): Promise<EmbeddingsEndpoint> {
+  const { EmbeddingsEndpoint } = await import("./embeddings/endpoint.js");
+  return new EmbeddingsEndpoint(options);
 }
 
 function httpOptions({ host, tlsCert, tlsKey, ...rest }: AppOptions, port: number): HttpOptions {

@@ -1,4 +1,5 @@
 // What an operator sets, and the fixed limits of the service.
+import type { EndpointOptions } from "./embeddings/endpoint.js";
 
 /** The options of `agentstore serve`. */
 export interface ServeOptions {
@@ -35,6 +36,8 @@ export interface ServeOptions {
   graceMs: number;
   /** How often what has expired is removed, about, in milliseconds; 0 for never. */
   sweepMs: number;
+  /** Where messages and queries are embedded; absent: nowhere. */
+  embeddings?: EndpointOptions | undefined;
   /** pino's level. */
   logLevel: string;
 }
@@ -102,17 +105,49 @@ export const limits = {
   queryCharacters: 10_000,
   /** Messages that a search returns with each result, before it and behind it. */
   searchContextMessages: 10,
+  /** How many results a search by meaning has, on all pages together. */
+  searchRanked: 1_000,
+  /** How many of each kind of results are fused: bench/relevance. */
+  searchFused: 100,
+  /** Vectors that a search compares with the query where it has no index: docs/decisions/0022. */
+  searchVectors: 50_000,
+  /** Numbers of a vector: what pgvector can index. */
+  embeddingDimensions: 4_000,
+  /** How much of a message is embedded: what models read of it at the most. */
+  embeddingCharacters: 6_000,
+  /** Messages that one request to an embeddings endpoint holds, and characters. */
+  embeddingBatch: 64,
+  embeddingBatchCharacters: 100_000,
+  /** How long a request to an embeddings endpoint may take, with its answer. */
+  embeddingRequestMs: 30_000,
+  embeddingAnswerBytes: 16 * 1024 * 1024,
+  /** How long messages belong to the worker that has taken them up. */
+  embeddingClaimMs: 300_000,
+  /** How often a message may fail by itself before it is given up. */
+  embeddingFailures: 6,
+  /** How long an embeddings endpoint that does not answer is left alone, at the most. */
+  embeddingPauseMostMs: 600_000,
+  /** How often the change log is looked through for messages to embed. */
+  embeddingFeedMs: 1_000,
+  /** Changes that are taken from the log at a time, and messages from before a model. */
+  embeddingFeedBatch: 1_000,
+  /** How long changes are kept for servers that embed, when none has asked for them. */
+  idleReaderMs: 7 * 86_400_000,
+  /** Messages that may wait before those from before a model are added to them. */
+  embeddingBackfillWaiting: 10_000n,
   searchContextBytes: 4 * 1024 * 1024,
   /** Words of a query that count. */
-  searchTerms: 32,
+  searchTerms: 16,
+  /** The most telling ones of them, which rank a message. */
+  searchRankingTerms: 8,
   /** Messages that are walked through before a search knows whether its matches are common. */
   searchWalk: 2_000,
   /** Messages that tell how common the words of a query are. */
-  searchSample: 1_000,
+  searchSample: 400,
   /** Messages that the index of words may name to be ranked. */
-  searchCandidates: 5_000,
+  searchCandidates: 1_000,
   /** Messages that are ranked, the newest ones, where the index would name too many. */
-  searchRankedNewest: 10_000,
+  searchRankedNewest: 2_000,
   /** Messages that are not indexed yet and are looked through word by word. */
   searchFresh: 300,
   /** Sessions that are searched one by one where a filter names them, and their messages. */
@@ -134,7 +169,6 @@ export const limits = {
   /** How far into a message its words are compared with those of a query, and how many of a page. */
   highlightCharacters: 200_000,
   highlightWords: 2_000,
-  embeddingDimensions: 4_096,
   firstMessageCharacters: 200,
   /** How long a lease may last. */
   leaseMsDefault: 30_000n,

@@ -171,6 +171,48 @@ CREATE INDEX conversations_by_activity ON public.conversations USING btree (tena
 
 CREATE INDEX conversations_with_snapshot_policy ON public.conversations USING btree (id) WHERE (snapshot_every_messages IS NOT NULL);
 
+CREATE TABLE embedding_models (
+  model text NOT NULL,
+  dimensions integer,
+  after_conversation_id bigint NOT NULL DEFAULT 0,
+  after_seq bigint NOT NULL DEFAULT 0,
+  complete boolean NOT NULL DEFAULT false,
+  error text,
+  CONSTRAINT embedding_models_pkey PRIMARY KEY (model)
+);
+
+CREATE TABLE embedding_queue (
+  conversation_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  tenant_id text NOT NULL,
+  queued_at timestamp with time zone NOT NULL,
+  due_at timestamp with time zone NOT NULL,
+  failures integer NOT NULL DEFAULT 0,
+  error text,
+  failed_at timestamp with time zone,
+  CONSTRAINT embedding_queue_pkey PRIMARY KEY (conversation_id, seq)
+);
+
+CREATE INDEX embedding_queue_due ON public.embedding_queue USING btree (due_at) WHERE (failed_at IS NULL);
+
+CREATE INDEX embedding_queue_failed ON public.embedding_queue USING btree (tenant_id, conversation_id, seq) WHERE (failed_at IS NOT NULL);
+
+CREATE INDEX embedding_queue_waiting ON public.embedding_queue USING btree (tenant_id, queued_at) WHERE (failed_at IS NULL);
+
+CREATE TABLE message_embeddings (
+  conversation_id bigint NOT NULL,
+  seq bigint NOT NULL,
+  model text NOT NULL,
+  tenant_id text NOT NULL,
+  dimensions integer NOT NULL,
+  embedding real[] NOT NULL,
+  code bytea NOT NULL,
+  scale real NOT NULL,
+  CONSTRAINT message_embeddings_pkey PRIMARY KEY (conversation_id, seq, model)
+);
+
+CREATE INDEX message_embeddings_space ON public.message_embeddings USING btree (tenant_id, model, dimensions);
+
 CREATE TABLE message_search (
   conversation_id bigint NOT NULL,
   seq bigint NOT NULL,
@@ -192,11 +234,11 @@ CREATE INDEX message_search_by_model ON public.message_search USING btree (tenan
 
 CREATE INDEX message_search_by_time ON public.message_search USING btree (tenant_id, ts_ms DESC, id DESC);
 
-CREATE INDEX message_search_grams ON public.message_search USING gin (agentstore_grams(tenant_id, model_id, body)) WITH (gin_pending_list_limit='1024');
+CREATE INDEX message_search_grams ON public.message_search USING gin (agentstore_grams(tenant_id, model_id, body));
 
 CREATE INDEX message_search_long ON public.message_search USING btree (tenant_id, model_id) WHERE long;
 
-CREATE INDEX message_search_words ON public.message_search USING gin (words) WITH (gin_pending_list_limit='1024');
+CREATE INDEX message_search_words ON public.message_search USING gin (words);
 
 CREATE TABLE message_versions (
   id bigint NOT NULL,
@@ -367,7 +409,7 @@ CREATE OR REPLACE FUNCTION public.agentstore_gram_query(tenant text, model text,
  IMMUTABLE PARALLEL SAFE STRICT
 AS $function$
 DECLARE
-  places int := least(greatest(length(part) - 2, 1), 32);
+  places int := least(greatest(length(part) - 2, 1), 12);
   last int := greatest(length(part) - 2, 1);
   grams text;
 BEGIN

@@ -29,6 +29,12 @@ export class Corpus {
     return parts.join(language === "english" ? " " : "").slice(0, 4_000);
   }
 
+  /** A sentence as it was recorded. */
+  sentence(language: "english" | "chinese"): string {
+    const pool = language === "english" ? this.#english : this.#chinese;
+    return pool[this.#below(pool.length)]?.join(language === "english" ? " " : "") ?? "";
+  }
+
   // One word in eight becomes another: of the vocabulary, or a number of something.
   #vary(words: string[], language: "english" | "chinese"): string {
     const varied = words.map((word) => {
@@ -67,8 +73,8 @@ export function inventedWord(rank: number): string {
   return word;
 }
 
-/** A word of two characters out of 6,000. */
-function inventedChinese(rank: number): string {
+/** As inventedWord, of two characters out of 6,000. */
+export function inventedChinese(rank: number): string {
   const first = 0x4e00 + ((rank * 7) % 6_000);
   const second = 0x4e00 + ((rank * 13 + Math.floor(rank / 6_000)) % 6_000);
   return String.fromCodePoint(first, second);

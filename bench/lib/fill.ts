@@ -98,7 +98,7 @@ interface CopyConnection {
 }
 
 /** Runs a COPY … FROM STDIN with these rows in COPY's text format. */
-function copy(client: pg.Client, statement: string, rows: Iterable<string>): Promise<void> {
+export function copy(client: pg.Client, statement: string, rows: Iterable<string>): Promise<void> {
   return new Promise((resolve, reject) => {
     const send = async (connection: CopyConnection) => {
       let chunk = "";

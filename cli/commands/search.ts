@@ -21,7 +21,7 @@ import { formatMessageTime } from "../show/text.js";
 
 interface SearchFlags extends PrintOptions {
   model?: string;
-  mode: "substring" | "full-text";
+  mode: "substring" | "full-text" | "semantic" | "hybrid";
   newest?: boolean;
   language?: string;
   session?: number;
@@ -40,13 +40,14 @@ export function searchCommand(): Command {
     .summary("find messages by what they say")
     .description(
       `Finds the messages whose content contains a text, upper and lower case alike, newest first; with
---mode full-text, those that have words in any of their forms, best first.`,
+--mode full-text, those that have words in any of their forms, best first; with --mode semantic, those
+that mean something alike, and with --mode hybrid both, where the server embeds messages.`,
     )
     .argument("<query>", "the text, taken literally; or words", required)
     .option("--model <model>", "only in the sessions of this model")
     .addOption(
       new Option("--mode <mode>", "how to understand the query")
-        .choices(["substring", "full-text"])
+        .choices(["substring", "full-text", "semantic", "hybrid"])
         .default("substring"),
     )
     .option("--newest", "newest first in every mode")
@@ -110,7 +111,7 @@ function optionsOf(flags: SearchFlags): SearchMessagesOptions {
     timestamp: since || until ? { start: since, end: until } : undefined,
   };
   return {
-    mode: flags.mode === "full-text" ? "full_text" : "substring",
+    mode: flags.mode === "full-text" ? "full_text" : flags.mode,
     order: flags.newest ? "newest_first" : undefined,
     language,
     filter,

@@ -1,7 +1,8 @@
 // `agentstore serve`: runs the server.
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { EndpointOptions } from "../../server/embeddings/endpoint.js";
 import { UsageError } from "../errors.js";
-import { integer, required } from "../options.js";
+import { integer, modelName, required } from "../options.js";
 import { addDatabaseOptions, chooseDatabase, type DatabaseFlags } from "./database-options.js";
 
 interface ServeFlags extends DatabaseFlags {
@@ -21,6 +22,9 @@ interface ServeFlags extends DatabaseFlags {
   auditAppends?: boolean;
   graceSeconds: number;
   sweepSeconds: number;
+  embeddingsUrl?: string;
+  embeddingsModel?: string;
+  embeddingsDimensions?: number;
   logLevel: string;
 }
 
@@ -88,6 +92,25 @@ export function serveCommand(): Command {
       60,
     )
     .addOption(
+      new Option(
+        "--embeddings-url <url>",
+        "an OpenAI-compatible API that embeds messages, for search by meaning; with " +
+          "--embeddings-model",
+      )
+        .env("AGENTSTORE_EMBEDDINGS_URL")
+        .argParser(httpUrl),
+    )
+    .addOption(
+      new Option("--embeddings-model <name>", "the model that embeds, as that API calls it")
+        .env("AGENTSTORE_EMBEDDINGS_MODEL")
+        .argParser(modelName),
+    )
+    .option(
+      "--embeddings-dimensions <number>",
+      "how many numbers to ask the model for, 1 to 4000; as many as it has by default",
+      integer(1, 4000),
+    )
+    .addOption(
       new Option("--log-level <level>", "what to log, as JSON on stderr")
         .choices(LOG_LEVELS)
         .default("info"),
@@ -102,7 +125,11 @@ Examples:
 
 Environment:
   DATABASE_URL            as --database-url
-  AGENTSTORE_TOKENS_FILE  as --tokens`,
+  AGENTSTORE_TOKENS_FILE  as --tokens
+  AGENTSTORE_EMBEDDINGS_URL, AGENTSTORE_EMBEDDINGS_MODEL
+                          as --embeddings-url and --embeddings-model
+  AGENTSTORE_EMBEDDINGS_KEY
+                          the API key of --embeddings-url, if it wants one`,
     )
     .action(async (flags: ServeFlags) => {
       if ((flags.tlsCert === undefined) !== (flags.tlsKey === undefined)) {
@@ -113,6 +140,9 @@ Environment:
           `--workers ${flags.workers} share the connections of --pool-size ${flags.poolSize}: ` +
             "each needs one at least",
         );
+      }
+      if ((flags.embeddingsUrl === undefined) !== (flags.embeddingsModel === undefined)) {
+        throw new UsageError("--embeddings-url and --embeddings-model are needed together");
       }
       const { serve } = await import("../../server/main.js");
       await serve({
@@ -132,9 +162,29 @@ Environment:
         auditAppends: flags.auditAppends ?? false,
         graceMs: flags.graceSeconds * 1000,
         sweepMs: flags.sweepSeconds * 1000,
+        embeddings: endpointOf(flags),
         logLevel: flags.logLevel,
       });
     });
+}
+
+// The key comes from the environment alone: other users see a process's arguments.
+function endpointOf(flags: ServeFlags): EndpointOptions | undefined {
+  const { embeddingsUrl: url, embeddingsModel: model, embeddingsDimensions: dimensions } = flags;
+  if (url === undefined || model === undefined) return undefined;
+  return { url, model, dimensions, apiKey: process.env.AGENTSTORE_EMBEDDINGS_KEY || undefined };
+}
+
+function httpUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url?.protocol !== "https:" && url?.protocol !== "http:") {
+    throw new InvalidArgumentError("It must be a URL such as https://api.openai.com/v1.");
+  }
+  // They would reach the log with the URL.
+  if (url.username || url.password) {
+    throw new InvalidArgumentError("It must hold no password: set AGENTSTORE_EMBEDDINGS_KEY.");
+  }
+  return text;
 }
 
 function addOrigin(text: string, before: string[]): string[] {

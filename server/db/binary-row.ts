@@ -22,6 +22,21 @@ export class BinaryRow {
     return value;
   }
 
+  /** The next column, a real that is not NULL. */
+  float4(): number {
+    const value = this.bytes.readFloatBE(this.#at + LENGTH_BYTES);
+    this.#at += LENGTH_BYTES + 4;
+    return value;
+  }
+
+  /** The next column, a bytea that is not NULL; valid as long as the row is. */
+  bytea(): Buffer {
+    const start = this.#at + LENGTH_BYTES;
+    const end = start + this.bytes.readInt32BE(this.#at);
+    this.#at = end;
+    return this.bytes.subarray(start, end);
+  }
+
   /** The next column, a text that is not NULL. */
   text(): string {
     const start = this.#at + LENGTH_BYTES;

@@ -2,6 +2,7 @@
 import { recordAudit } from "../audit/record.js";
 import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
+import { forgetChanged } from "../embeddings/forget.js";
 import { countChanges } from "../messages/versions/sql.js";
 import type { CallContext } from "../rpc/call.js";
 import { forgetMessages } from "../search/forget.js";
@@ -36,6 +37,12 @@ export async function emptyShare(
     queries.query(sql.forgetAnswersOfFork, [fork]),
     syncLabels(queries, fork),
     queries.query(sql.deleteShare, [fork, ancestor]),
+    forgetChanged(queries, {
+      conversationId: fork,
+      firstSeq: after + 1n,
+      lastSeq: seq,
+      revision: locked.revision,
+    }),
     recordChange(
       queries,
       {

@@ -6,6 +6,7 @@ import { recordAudit, systemActor } from "../audit/record.js";
 import { removeOldChanges, renumberForeignChanges } from "../changes/keep.js";
 import { limits } from "../config.js";
 import type { Database, Statement } from "../db/database.js";
+import { forgetIdleReader } from "../embeddings/feed.js";
 import { forgetOldAnswers } from "../idempotency/requests.js";
 import { deleteEverything } from "../sessions/delete-everything.js";
 import * as sql from "./sql.js";
@@ -81,6 +82,7 @@ export class Sweeper {
     }
     const ago = (ms: number) => new Date(now.getTime() - ms);
     const answers = await forgetOldAnswers(this.db, ago(limits.keptAnswersMs), signal);
+    await forgetIdleReader(this.db, ago(limits.idleReaderMs), signal);
     const changes = await removeOldChanges(this.db, ago(limits.keptChangesMs), signal);
     return { expired, rested, answers, changes };
   }

@@ -2,6 +2,7 @@
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
+import { copyToFork } from "../embeddings/sql.js";
 import { sessionNotFound } from "../errors/rpc-error.js";
 import { countChanges } from "../messages/versions/sql.js";
 import { present } from "../present.js";
@@ -67,6 +68,7 @@ export async function makeFork(
     ),
     queries.query(sql.holdSession, [conversationId, tenant]),
     queries.query(getSession, [id, tenant]),
+    queries.query(copyToFork, [conversationId, seq, point.revision, id]),
   ]);
   if (!held) throw sessionNotFound(conversationId);
   return toAgentSession(present(row));

@@ -5,6 +5,7 @@ import { recordAll } from "../audit/record.js";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
 import type { Database, Queries, Statement } from "../db/database.js";
+import { putGiven } from "../embeddings/given.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers, findAnswersInShard } from "../idempotency/requests.js";
 import { present } from "../present.js";
@@ -46,8 +47,9 @@ export async function appendGroup(
 }
 
 // Nothing but messages and their answers is to be written.
-function isPlain({ state, audit }: Append): boolean {
-  return state === undefined && audit === undefined;
+function isPlain({ state, audit, messages }: Append): boolean {
+  if (state !== undefined || audit !== undefined) return false;
+  return messages.every(({ embedding }) => embedding === undefined);
 }
 
 // Only what is written is checked on the way, so nothing may be refused or replayed by a guess.
@@ -120,6 +122,7 @@ function appendLocked(
         ...(isSharded ? writePlanToShards : writePlan)(plan, nowMs).map(
           ({ statement, values, onRow }) => transaction.queryRows(statement, values, onRow),
         ),
+        putGiven(transaction, plan.embeddings),
         putStates(transaction, [...plan.states.values()], new Date(nowMs)),
         recordAll(
           transaction,

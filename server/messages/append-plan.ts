@@ -1,6 +1,7 @@
 // Decides what each append of a group comes to: a pure function of what was locked and found.
 import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import { limits } from "../config.js";
+import type { GivenEmbedding } from "../embeddings/given.js";
 import { RpcError, sessionNotFound } from "../errors/rpc-error.js";
 import type { KeptRequest, NewAnswer } from "../idempotency/requests.js";
 import { assertSameRequest } from "../idempotency/requests.js";
@@ -46,6 +47,8 @@ export interface Plan {
   messages: AgentMessage[];
   /** Who appends each of the messages. */
   writers: string[];
+  /** What callers have given with their messages. */
+  embeddings: GivenEmbedding[];
   answers: NewAnswer[];
   /** Where the sessions that are written to stand afterwards. */
   heads: LockedSessionRow[];
@@ -81,6 +84,7 @@ export function planAppends(
     advances: [],
     messages: [],
     writers: [],
+    embeddings: [],
     answers: [],
     heads: [],
     states: new Map(),
@@ -197,15 +201,19 @@ function take(write: Append, session: Standing, plan: Plan, now: bigint): Outcom
 
 function place(write: Append, session: Standing, plan: Plan, now: bigint): Outcome {
   const firstSeq = session.lastSeq + 1n;
-  const messages = write.messages.map((message) =>
-    placedMessage(message, {
+  const { conversationId, tenant } = write;
+  const messages = write.messages.map((message) => {
+    const seq = ++session.lastSeq;
+    const { embedding } = message;
+    if (embedding) plan.embeddings.push({ conversationId, seq, tenant, embedding });
+    return placedMessage(message, {
       id: 0n,
-      conversationId: write.conversationId,
-      seq: ++session.lastSeq,
+      conversationId,
+      seq,
       revision: ++session.revision,
       now,
-    }),
-  );
+    });
+  });
   session.advance ??= nothing(present(messages[0]), session.session.message_count);
   for (const message of messages) count(session.advance, message);
   for (const message of messages) {

@@ -1,6 +1,7 @@
 // The checks of a message that is to be appended.
 import { MessageView, NewMessage, Role } from "../../gen/agentstore/v1/messages.js";
 import type { StateUpdate } from "../../gen/agentstore/v1/state.js";
+import { checkEmbedding } from "../embeddings/given.js";
 import { fieldError } from "../errors/rpc-error.js";
 import { checkRequestId } from "../idempotency/requests.js";
 import type { Limits } from "../rpc/call.js";
@@ -38,6 +39,7 @@ export function checkMessage(
     bytes: limits.metadataBytes,
     depth: limits.metadataDepth,
   });
+  if (message.embedding) checkEmbedding(`${field}.embedding`, message.embedding, check, limits);
   for (const [name, value] of Object.entries(message.usage ?? {})) {
     const snakeCase = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
     check.within(`${field}.usage.${snakeCase}`, value as bigint, 0n, limits.usageMost);
@@ -73,6 +75,7 @@ export function assertSize(field: string, message: NewMessage, most: number): vo
   // UTF-8 takes at most three bytes for each UTF-16 unit; the rest is bounded by
   // its own checks or counted here.
   let units = message.content.length + message.payload.length + 4_096;
+  units += (message.embedding?.values.length ?? 0) * 2;
   for (const call of message.toolCalls) units += call.arguments.length + 2_048;
   if (units * 3 < most && message.metadata === undefined) return;
   const bytes = NewMessage.encode(message).finish().length;

@@ -2,6 +2,7 @@
 import type { AuditSealer } from "../audit/sealer.js";
 import type { limits } from "../config.js";
 import type { Database } from "../db/database.js";
+import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
@@ -35,6 +36,8 @@ export interface CallContext {
   readonly audit: AuditSealer;
   /** What takes snapshots by policy. */
   readonly snapshots: PolicySnapshots;
+  /** What embeds queries; absent where none is configured. */
+  readonly embeddings: EmbeddingsEndpoint | undefined;
   /** The limits in force. */
   readonly limits: Limits;
   /** Adds ids, sizes and counts to the call's log line. Never content. */

@@ -2,6 +2,7 @@
 import type { AuditSealer } from "../audit/sealer.js";
 import { everyone } from "../auth/tokens.js";
 import type { Database } from "../db/database.js";
+import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import { type RpcError, tooLong } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
@@ -15,6 +16,7 @@ export interface CallEnvironment {
   appends: AppendQueue;
   audit: AuditSealer;
   snapshots: PolicySnapshots;
+  embeddings?: EmbeddingsEndpoint | undefined;
   limits: Limits;
 }
 
@@ -31,6 +33,7 @@ export abstract class ServedCall implements Call {
   readonly appends: AppendQueue;
   readonly audit: AuditSealer;
   readonly snapshots: PolicySnapshots;
+  readonly embeddings: EmbeddingsEndpoint | undefined;
   readonly limits: Limits;
   #due: number;
 
@@ -43,6 +46,7 @@ export abstract class ServedCall implements Call {
     this.appends = environment.appends;
     this.audit = environment.audit;
     this.snapshots = environment.snapshots;
+    this.embeddings = environment.embeddings;
     this.limits = environment.limits;
     this.#due = this.startedMs + this.limits.callMs;
   }

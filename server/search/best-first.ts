@@ -1,8 +1,8 @@
 // FULL_TEXT, best first: how well messages match (BM25), among those that are worth a look.
 //
 // A message need not have all words. Looked at are, by the index of words, those that have them all, and
-// those that have one of the rarer ones: 5,000 or few more. Where all words are common and common
-// together, these are the newest 10,000 messages of what is searched.
+// those that have one of the rarer ones: 1,000 or few more. Where all words are common and common
+// together, these are the newest 2,000 messages of what is searched.
 import { plannedEachTime } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
@@ -10,9 +10,10 @@ import { otherConditions, type Scope } from "./filter.js";
 import { FRESH_WORDS, freshest, hinted } from "./fresh-words.js";
 import { numberOf } from "./newest-first.js";
 import { Places } from "./places.js";
+import type { Ranked } from "./ranking.js";
 import * as sources from "./sources.js";
 import { CURRENT, type Lag } from "./sources.js";
-import { type HitRow, pageOf } from "./sql.js";
+import { BEST_FIRST, type HitRow, pageOf } from "./sql.js";
 import type { Terms, Unit } from "./terms.js";
 
 /** What of a query later pages keep from the first one, so that scores stay what they were. */
@@ -156,17 +157,27 @@ export async function readBestFirst(
   { db, signal, limits }: CallContext,
   search: BestFirst,
 ): Promise<HitRow[]> {
-  const { text, values } = pageFrom(search, limits);
-  return await db.query(plannedEachTime<HitRow>(text), values, signal);
+  const { keys, place } = keysFrom(search, limits);
+  const text = pageOf(keys, BEST_FIRST, place.of(limits.pageBytes));
+  return await db.query(plannedEachTime<HitRow>(text), place.values, signal);
 }
 
-const ORDER = "score DESC, conversation_id DESC, seq DESC";
+/** Reads the keys of the best messages alone, best first. */
+export async function readBestKeys(
+  { db, signal, limits }: CallContext,
+  search: BestFirst,
+): Promise<Ranked[]> {
+  const { keys, place } = keysFrom(search, limits);
+  const text = `SELECT conversation_id, seq, score FROM ${keys} AS k ORDER BY ${BEST_FIRST}`;
+  return await db.query(plannedEachTime<Ranked>(text), place.values, signal);
+}
 
-function pageFrom(search: BestFirst, limits: Limits): { text: string; values: unknown[] } {
+function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Places } {
   const { scope, terms, lag, sessions, ranking, before, most } = search;
   const place = new Places();
   const conditions = otherConditions(scope, place);
-  const any = terms.units.map(({ query }) => `(${query})`).join(" | ");
+  const units = tellingUnits(terms.units, ranking, limits.searchRankingTerms);
+  const any = units.map(({ query }) => `(${query})`).join(" | ");
   const wanted = place.of(terms.required === "" ? any : `(${any}) & ${terms.required}`);
   const chosen = (condition: string) => [condition, ...conditions].join(" AND ");
   const parts = [
@@ -186,7 +197,7 @@ function pageFrom(search: BestFirst, limits: Limits): { text: string; values: un
   const behind = before
     ? `AND (s.score, s.conversation_id, s.seq) < (${before.map((value) => place.of(value)).join(", ")})`
     : "";
-  const { ranks, score, enough } = scoreOf(terms.units, ranking, place);
+  const { ranks, score, enough } = scoreOf(units, ranking, place);
   const ranked = `
     SELECT s.*
       FROM (SELECT c.conversation_id, c.seq, c.id, c.ts_ms, c.revision,
@@ -205,7 +216,7 @@ function pageFrom(search: BestFirst, limits: Limits): { text: string; values: un
                    FROM (${ranked}) AS s ${current}
                   ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
                   LIMIT ${place.of(most)})`;
-  return { text: pageOf(keys, ORDER, place.of(limits.pageBytes)), values: place.values };
+  return { keys, place };
 
   function looked(): string {
     if (sessions) return sources.ofSessions(scope, sessions, place);
@@ -232,52 +243,64 @@ const MISSING = 0.5;
 /** What part of the words has to be there, weighed by how telling they are. */
 const LEAST = 0.3;
 
+/** A unit with what it counts. */
+interface WeightedUnit extends Unit {
+  weight: number;
+  /** Its place in the query. */
+  index: number;
+}
+
+/** The units that say most, in the order of the query. */
+function tellingUnits(units: Unit[], { sampled, having }: Ranking, most: number): WeightedUnit[] {
+  const weighted = units.map((unit, index) => {
+    const share = ((having[index] ?? 0) + 0.5) / (sampled + 1);
+    return { ...unit, index, weight: Math.log(1 + (1 - share) / share) };
+  });
+  return weighted
+    .toSorted((a, b) => b.weight - a.weight)
+    .slice(0, most)
+    .toSorted((a, b) => a.index - b.index);
+}
+
 /**
  * The score of a row `c` of words and size. ts_rank() of a single word is, for how often it is there,
  * 0.1 * 6/pi² * the sum of 1/n²; from the sum follows the number, but for a few hundredths.
  */
 function scoreOf(
-  units: Unit[],
-  { sampled, having, averageSize }: Ranking,
+  units: WeightedUnit[],
+  { averageSize }: Ranking,
   place: Places,
 ): { ranks: string; score: string; enough: string } {
-  const weights = units.map((_, index) => {
-    const share = ((having[index] ?? 0) + 0.5) / (sampled + 1);
-    return Math.log(1 + (1 - share) / share);
-  });
-  const queries = units.map(({ query }) => `${place.of(query)}::tsquery`);
   const norm = `${AGAIN} * (1 - ${LENGTH} + ${LENGTH} * c.size / ${place.of(averageSize)}::float8)`;
   const terms: string[] = [];
   const there: string[] = [];
-  units.forEach(({ counted, entries, follows }, index) => {
-    const weight = `${place.of(weights[index])}::float8`;
-    const rank = `r.r${index}`;
+  const ranks: string[] = [];
+  units.forEach(({ query, counted, entries, follows, index, weight: weighs }, n) => {
+    const rank = `r.r${n}`;
+    const condition = `${place.of(query)}::tsquery`;
+    ranks.push(
+      `${counted ? `ts_rank(c.words, ${condition})` : `(c.words @@ ${condition})::int`} AS r${n}`,
+    );
+    const weight = `${place.of(weighs)}::float8`;
     const times = counted
       ? `(1 / greatest(1.644934 - ${rank} * ${(16.449341 * entries).toFixed(4)}, 0.02) - 0.5)`
       : "1";
     const value = `${weight} * ${times} * ${1 + AGAIN} / (${times} + ${norm})`;
     terms.push(`CASE WHEN ${rank} > 0 THEN ${value} ELSE 0 END`);
     there.push(`CASE WHEN ${rank} > 0 THEN ${weight} ELSE 0 END`);
-    const previous = units[index - 1];
-    if (previous && counted && previous.counted) {
-      const extra = SIDE_BY_SIDE * Math.min(weights[index] ?? 0, weights[index - 1] ?? 0);
-      const phrase = place.of(`(${previous.query}) <-> (${units[index]?.query})`);
+    const previous = units[n - 1];
+    if (previous && previous.index === index - 1 && counted && previous.counted) {
+      const extra = (follows ? 2 : 1) * SIDE_BY_SIDE * Math.min(weighs, previous.weight);
+      const phrase = place.of(`(${previous.query}) <-> (${query})`);
       terms.push(
-        `CASE WHEN r.r${index - 1} > 0 AND ${rank} > 0 AND c.words @@ ${phrase}::tsquery
-              THEN ${place.of(follows ? 2 * extra : extra)}::float8 ELSE 0 END`,
+        `CASE WHEN r.r${n - 1} > 0 AND ${rank} > 0 AND c.words @@ ${phrase}::tsquery
+              THEN ${place.of(extra)}::float8 ELSE 0 END`,
       );
     }
   });
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const total = units.reduce((sum, { weight }) => sum + weight, 0);
   return {
-    ranks: queries
-      .map((query, index) => {
-        const rank = units[index]?.counted
-          ? `ts_rank(c.words, ${query})`
-          : `(c.words @@ ${query})::int`;
-        return `${rank} AS r${index}`;
-      })
-      .join(", "),
+    ranks: ranks.join(", "),
     score: `(${terms.join(" + ")})
             * (${1 - MISSING} + ${MISSING} * (${there.join(" + ")}) / ${place.of(total)}::float8)`,
     enough: `(${there.join(" + ")}) >= ${place.of(LEAST * total)}::float8`,

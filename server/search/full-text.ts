@@ -8,6 +8,7 @@ import { findWords } from "./highlight.js";
 import type { Found, Search } from "./mode.js";
 import * as newest from "./newest-first.js";
 import { parseQuery } from "./query.js";
+import type { Ranked } from "./ranking.js";
 import { makeSnippet } from "./snippet.js";
 import type { HitRow } from "./sql.js";
 import { makeTerms, type Terms } from "./terms.js";
@@ -20,18 +21,35 @@ export async function readFullText(context: CallContext, search: Search): Promis
   const terms = await makeTerms(context, parsed, query, language);
   if (!terms) return { rows: [], positionOf: newest.positionOf, snippets: async () => [] };
   const read = order === SearchOrder.NEWEST_FIRST ? readNewest : readBest;
+  return { ...(await read(context, search, terms)), snippets: snippetsOf(context, terms) };
+}
+
+/** The best keys of a query alone, and the snippets of any messages, for HYBRID. */
+export async function fullTextOf(
+  context: CallContext,
+  search: Search,
+): Promise<Pick<Found, "snippets"> & { rank: (most: number) => Promise<Ranked[]> }> {
+  const { scope, query, language, lag, sessions } = search;
+  const parsed = parseQuery(query, context.limits.searchTerms);
+  const terms = await makeTerms(context, parsed, query, language);
   return {
-    ...(await read(context, search, terms)),
-    async snippets(messages) {
-      const found = await findWords(
-        context,
-        terms,
-        messages.map(({ content }) => content),
-      );
-      return messages.map(({ content }, index) =>
-        makeSnippet([...content], found[index] ?? [], limits.snippetCharacters),
-      );
+    snippets: snippetsOf(context, terms),
+    async rank(most) {
+      if (!terms) return [];
+      const ranking = await best.sampleRanking(context, { scope, terms, lag, sessions });
+      const page = { scope, terms, lag, sessions, ranking, before: undefined, most };
+      return await best.readBestKeys(context, page);
     },
+  };
+}
+
+function snippetsOf(context: CallContext, terms: Terms | undefined): Found["snippets"] {
+  return async (messages) => {
+    const contents = messages.map(({ content }) => content);
+    const found = terms ? await findWords(context, terms, contents) : [];
+    return contents.map((content, index) =>
+      makeSnippet([...content], found[index] ?? [], context.limits.snippetCharacters),
+    );
   };
 }
 

@@ -111,6 +111,22 @@ export const moveFill = statement<never>(
   `UPDATE search_backfill SET conversation_id = $1, seq = $2`,
 );
 
+/**
+ * How much may be added to the inverted indexes before it is put in its place, until the end of the
+ * transaction. Searches look through it one by one; the more it is, the less each message costs.
+ */
+const gather = (name: string, pending: string, memory: string) =>
+  statement<never>(
+    name,
+    `SELECT set_config('gin_pending_list_limit', '${pending}', true),
+            set_config('work_mem', '${memory}', true)`,
+  );
+
+/** For messages that come one after the other. */
+export const gatherLittle = gather("gather_little", "1MB", "16MB");
+/** For all that was there before: while it is brought in, searches scan the rest of it anyway. */
+export const gatherMuch = gather("gather_much", "32MB", "128MB");
+
 /** Puts what was added to the inverted indexes last, and is looked through one by one, in its place. */
 export const settleIndexes = statement<never>(
   "settle_search_indexes",

@@ -107,7 +107,10 @@ async function indexChanges(queries: Queries, changes: readonly ChangeRow[]): Pr
     written.map((change) => change.last_seq),
   ];
   const batch = [limits.indexMessages, limits.indexBytes];
-  const [row] = await queries.query(sql.indexRanges, [...ranges, ...batch]);
+  const [, [row]] = await Promise.all([
+    queries.query(sql.gatherLittle, []),
+    queries.query(sql.indexRanges, [...ranges, ...batch]),
+  ]);
   if (!row?.complete) return false;
   await queries.query(sql.removeHidden, ranges);
   return true;
@@ -118,7 +121,10 @@ async function fill(queries: Queries): Promise<boolean> {
   const [place] = await queries.query(sql.getFill, []);
   if (!place || place.conversation_id === 0n) return false;
   const values = [place.conversation_id, place.seq, limits.indexMessages, limits.indexBytes];
-  const [next] = await queries.query(sql.fillBackwards, values);
+  const [, [next]] = await Promise.all([
+    queries.query(sql.gatherMuch, []),
+    queries.query(sql.fillBackwards, values),
+  ]);
   await queries.query(sql.moveFill, [next?.conversation_id ?? 0n, next?.seq ?? 0n]);
   return true;
 }

@@ -10,6 +10,8 @@ export interface Search {
   scope: Scope;
   query: string;
   language: string;
+  /** The query's vector, where the caller has given one; else without values. */
+  embedding: { model: string; values: readonly number[] };
   order: SearchOrder;
   lag: Lag;
   /** The sessions that all results belong to, where they are few. */
@@ -26,6 +28,8 @@ export interface Found {
   rows: HitRow[];
   /** The position behind a row. */
   positionOf: (row: HitRow) => string;
+  /** How many messages the mode cannot find yet; absent: as many as the search's lag says. */
+  unindexed?: bigint;
   /** The snippets of messages that it has found, in their order. */
   snippets: (messages: readonly AgentMessage[]) => Promise<SearchSnippet[]>;
 }

@@ -3,7 +3,8 @@
 // A query that many messages match is answered from the newest ones, whose index by time is walked until
 // there are enough. One that few match is answered from the inverted index, which names them all. Which
 // of both it is, a short walk shows.
-import { plannedEachTime } from "../db/database.js";
+import { createHash } from "node:crypto";
+import { statement } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
@@ -70,7 +71,7 @@ export async function readNewestFirst(
 ): Promise<Row[]> {
   const read = async (source: (place: Places) => string) => {
     const { text, values } = pageFrom(search, source, limits);
-    return await db.query(plannedEachTime<Row>(text), values, signal);
+    return await db.query(statement<Row>(nameOf(text), text), values, signal);
   };
   const { scope, match, sessions, before, most, lag } = search;
   if (sessions) return await read((place) => sources.ofSessions(scope, sessions, place));
@@ -83,7 +84,8 @@ export async function readNewestFirst(
     const rate = hits / walk;
     const next = Math.ceil((3 * most) / Math.max(rate, 1e-9));
     if (next <= walk || next > 3 * rate * Math.max(lag.indexed, walk)) break;
-    walk = next;
+    // Of few sizes, as each makes a statement of its own.
+    walk = 2 ** Math.ceil(Math.log2(next));
   }
   return await read((place) => sources.found(scope, match.inverted(place), place));
 
@@ -91,13 +93,17 @@ export async function readNewestFirst(
   async function reaches({ scope, before }: NewestFirst, walk: number): Promise<boolean> {
     const place = new Places();
     const walked = sources.newest(scope, { most: walk, before }, place);
-    const [row] = await db.query(
-      plannedEachTime<{ count: bigint }>(`SELECT count(*) FROM ${walked} AS s`),
-      place.values,
-      signal,
-    );
+    const text = `SELECT count(*) FROM ${walked} AS s`;
+    const counting = statement<{ count: bigint }>(nameOf(text), text);
+    const [row] = await db.query(counting, place.values, signal);
     return Number(row?.count ?? 0n) < walk;
   }
+}
+
+// Planning takes longer than most of these run, and what is best does not depend on the values: how far
+// to walk is part of the text.
+function nameOf(text: string): string {
+  return `search_${createHash("sha256").update(text).digest("hex").slice(0, 24)}`;
 }
 
 const ORDER = "ts_ms DESC, id DESC";

@@ -32,7 +32,7 @@ export function newest(
   return `(SELECT * FROM message_search AS s
             WHERE ${conditions.join(" AND ")}
             ORDER BY s.ts_ms DESC, s.id DESC
-            LIMIT ${place.of(most)})`;
+            LIMIT ${Math.trunc(most)})`;
 }
 
 /** The messages of a scope from a time on. */

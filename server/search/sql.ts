@@ -15,6 +15,9 @@ export interface HitRow extends MessageRow {
 
 const COLUMNS = MESSAGE_COLUMNS.join(", ");
 
+/** The order of best first, of rows that have a score. */
+export const BEST_FIRST = "score DESC, conversation_id DESC, seq DESC";
+
 /**
  * The page of the messages that a subquery names, in an order of its columns conversation_id, seq, id,
  * ts_ms and score. It ends after the message that passes so many bytes.

@@ -1,6 +1,7 @@
 // Removes a session with all that belongs to it: for DeleteSession, the sweep and EraseOwner.
 import { recordRemoval } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
+import { forgetEmbeddings } from "../embeddings/forget.js";
 import { forgetAnswers } from "../idempotency/requests.js";
 import { deleteAllMessages } from "../messages/delete-all-messages.js";
 import { present } from "../present.js";
@@ -26,6 +27,7 @@ export async function deleteEverything(
   // In this order on the wire: the session's own row goes last.
   const belongings = [
     deleteAllMessages(queries, conversationId),
+    forgetEmbeddings(queries, conversationId),
     forgetSession(queries, conversationId),
     forgetAnswers(queries, conversationId),
     forgetImport(queries, conversationId),

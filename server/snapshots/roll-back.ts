@@ -2,6 +2,7 @@
 import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import { recordChange } from "../changes/record.js";
 import type { Queries } from "../db/database.js";
+import { forgetChanged } from "../embeddings/forget.js";
 import { countChanges } from "../messages/versions/sql.js";
 import { present } from "../present.js";
 import { toAgentSession } from "../sessions/session.js";
@@ -43,6 +44,12 @@ export async function rollBack(
   if (revision > before) {
     await Promise.all([
       queries.query(countChanges, [id, 1n, session.last_seq, before, revision, now]),
+      forgetChanged(queries, {
+        conversationId: id,
+        firstSeq: 1n,
+        lastSeq: session.last_seq,
+        revision: before,
+      }),
       recordChange(
         queries,
         {

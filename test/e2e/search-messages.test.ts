@@ -155,8 +155,8 @@ test.each([
   [{ query: "x", limit: -1 }, ["limit"]],
   [{ query: "x", limit: 1_001 }, ["limit"]],
   [{ query: "", limit: -1 }, ["query", "limit"]],
-  [{ query: "x", mode: SearchMode.SEMANTIC }, ["mode"]],
-  [{ query: "x", mode: SearchMode.HYBRID }, ["mode"]],
+  [{ query: "x", mode: SearchMode.SEMANTIC, order: SearchOrder.NEWEST_FIRST }, ["order"]],
+  [{ query: "x", mode: SearchMode.HYBRID, order: SearchOrder.NEWEST_FIRST }, ["order"]],
   [{ query: "x", mode: 9 as SearchMode }, ["mode"]],
   [{ query: "x", order: SearchOrder.BEST_FIRST }, ["order"]],
 ])("%# refuses %o", async (request, fields) => {

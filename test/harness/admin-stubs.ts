@@ -8,6 +8,11 @@ import {
   VerifyAuditRequest,
   type VerifyAuditResponse,
 } from "../../gen/agentstore/v1/audit.js";
+import {
+  GetSearchStatusRequest,
+  ListEmbeddingFailuresRequest,
+  RetryEmbeddingsRequest,
+} from "../../gen/agentstore/v1/embeddings.js";
 import { EraseOwnerRequest } from "../../gen/agentstore/v1/erasure.js";
 import {
   GetModelPolicyRequest,
@@ -20,6 +25,9 @@ const REQUESTS = {
   getModelPolicy: GetModelPolicyRequest,
   updateModelPolicy: UpdateModelPolicyRequest,
   eraseOwner: EraseOwnerRequest,
+  getSearchStatus: GetSearchStatusRequest,
+  listEmbeddingFailures: ListEmbeddingFailuresRequest,
+  retryEmbeddings: RetryEmbeddingsRequest,
 };
 
 type Name = keyof typeof REQUESTS;
@@ -35,6 +43,7 @@ type ResponseOf<N extends Name> = ReturnType<Service[N]["responseDeserialize"]>;
 export function adminCall<N extends Name>(
   channel: GrpcClient,
   name: N,
+  // oxlint-disable-next-line typescript/no-generated-empty-object-type -- GetSearchStatus takes nothing
   request: Partial<RequestOf<N>>,
   token?: string,
 ): Promise<ResponseOf<N>> {

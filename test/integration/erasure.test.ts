@@ -55,6 +55,7 @@ const loud = (word: string) =>
     payload: JSON.stringify({ word }),
     payloadType: word,
     metadata: { [word]: word },
+    embedding: { model: word, values: [1, 2] },
     usage: {
       inputTokens: 3n,
       outputTokens: 2n,

@@ -11,7 +11,7 @@ import { transcript } from "../harness/transcripts.js";
 const ANY = { characters: undefined, tokens: undefined };
 
 function stored(messages: NewMessage[]): AgentMessage[] {
-  return messages.map((message, index) =>
+  return messages.map(({ embedding: _, ...message }, index) =>
     AgentMessage.fromPartial({ ...message, seq: BigInt(index + 1) }),
   );
 }

@@ -57,6 +57,8 @@ describe("docs/concepts.md", () => {
       `| \`page_size\` | 1 to ${n(limits.pageSizeMost)}; 0 means ${limits.pageSizeDefault} |`,
       `| a page of large messages | ends after the message that passes ${mib(limits.pageBytes)} |`,
       `| results of one search | 1 to ${n(limits.pageSizeMost)}; 0 means ${limits.searchLimitDefault} |`,
+      `| numbers of an embedding | 1 to ${n(limits.embeddingDimensions)}, finite, not all zero |`,
+      `| results of a search by meaning | ${n(limits.searchRanked)} on all pages; up to ${n(limits.searchVectors)} vectors without pgvector |`,
       `| search text | 1 to ${n(limits.queryCharacters)} characters, no U+0000 |`,
       `| a lease | ${n(seconds(limits.leaseMsLeast))} to ${n(seconds(limits.leaseMsMost))} s; ${seconds(limits.leaseMsDefault)} s where \`ttl_ms\` is 0 |`,
       `| \`holder\` of a lease | 1 to ${limits.idCharacters} characters |`,

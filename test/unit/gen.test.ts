@@ -106,7 +106,7 @@ describe("npm run proto:check", () => {
 
   it("fails when an RPC is removed", () => {
     const file = "proto/agentstore/v1/agent_store.proto";
-    edit(file, /\n {2}rpc GetSessionStats[^;]+;/, "");
+    edit(file, /\n {2}rpc GetSessionStats[^}]+\}/, "");
     expect(run("proto:check")).toEqual({
       code: 1,
       output: expect.stringMatching(/GetSessionStats[\s\S]*breaks clients/),

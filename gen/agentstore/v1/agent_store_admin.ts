@@ -18,6 +18,14 @@ import {
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { ListAuditEventsRequest, ListAuditEventsResponse, VerifyAuditRequest, VerifyAuditResponse } from "./audit.js";
+import {
+  GetSearchStatusRequest,
+  GetSearchStatusResponse,
+  ListEmbeddingFailuresRequest,
+  ListEmbeddingFailuresResponse,
+  RetryEmbeddingsRequest,
+  RetryEmbeddingsResponse,
+} from "./embeddings.js";
 import { EraseOwnerRequest, EraseOwnerResponse } from "./erasure.js";
 import {
   GetModelPolicyRequest,
@@ -118,6 +126,55 @@ export const AgentStoreAdminService = {
     responseSerialize: (value: EraseOwnerResponse): Buffer => Buffer.from(EraseOwnerResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): EraseOwnerResponse => EraseOwnerResponse.decode(value),
   },
+  /**
+   * Tells how far search is behind: what waits for its index or its embedding,
+   * for how long, and what could not be embedded.
+   *
+   * Errors: PERMISSION_DENIED.
+   */
+  getSearchStatus: {
+    path: "/agentstore.v1.AgentStoreAdmin/GetSearchStatus" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: GetSearchStatusRequest): Buffer =>
+      Buffer.from(GetSearchStatusRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): GetSearchStatusRequest => GetSearchStatusRequest.decode(value),
+    responseSerialize: (value: GetSearchStatusResponse): Buffer =>
+      Buffer.from(GetSearchStatusResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): GetSearchStatusResponse => GetSearchStatusResponse.decode(value),
+  },
+  /**
+   * Returns one page of the messages that could not be embedded, and why.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PERMISSION_DENIED.
+   */
+  listEmbeddingFailures: {
+    path: "/agentstore.v1.AgentStoreAdmin/ListEmbeddingFailures" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: ListEmbeddingFailuresRequest): Buffer =>
+      Buffer.from(ListEmbeddingFailuresRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): ListEmbeddingFailuresRequest => ListEmbeddingFailuresRequest.decode(value),
+    responseSerialize: (value: ListEmbeddingFailuresResponse): Buffer =>
+      Buffer.from(ListEmbeddingFailuresResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): ListEmbeddingFailuresResponse => ListEmbeddingFailuresResponse.decode(value),
+  },
+  /**
+   * Has messages that could not be embedded tried again, from the beginning.
+   *
+   * Errors: INVALID_FIELD, PERMISSION_DENIED.
+   */
+  retryEmbeddings: {
+    path: "/agentstore.v1.AgentStoreAdmin/RetryEmbeddings" as const,
+    requestStream: false as const,
+    responseStream: false as const,
+    requestSerialize: (value: RetryEmbeddingsRequest): Buffer =>
+      Buffer.from(RetryEmbeddingsRequest.encode(value).finish()),
+    requestDeserialize: (value: Buffer): RetryEmbeddingsRequest => RetryEmbeddingsRequest.decode(value),
+    responseSerialize: (value: RetryEmbeddingsResponse): Buffer =>
+      Buffer.from(RetryEmbeddingsResponse.encode(value).finish()),
+    responseDeserialize: (value: Buffer): RetryEmbeddingsResponse => RetryEmbeddingsResponse.decode(value),
+  },
 } as const;
 
 export interface AgentStoreAdminServer extends UntypedServiceImplementation {
@@ -158,6 +215,25 @@ export interface AgentStoreAdminServer extends UntypedServiceImplementation {
    * Errors: INVALID_FIELD, PERMISSION_DENIED.
    */
   eraseOwner: handleUnaryCall<EraseOwnerRequest, EraseOwnerResponse>;
+  /**
+   * Tells how far search is behind: what waits for its index or its embedding,
+   * for how long, and what could not be embedded.
+   *
+   * Errors: PERMISSION_DENIED.
+   */
+  getSearchStatus: handleUnaryCall<GetSearchStatusRequest, GetSearchStatusResponse>;
+  /**
+   * Returns one page of the messages that could not be embedded, and why.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PERMISSION_DENIED.
+   */
+  listEmbeddingFailures: handleUnaryCall<ListEmbeddingFailuresRequest, ListEmbeddingFailuresResponse>;
+  /**
+   * Has messages that could not be embedded tried again, from the beginning.
+   *
+   * Errors: INVALID_FIELD, PERMISSION_DENIED.
+   */
+  retryEmbeddings: handleUnaryCall<RetryEmbeddingsRequest, RetryEmbeddingsResponse>;
 }
 
 export interface AgentStoreAdminClient extends Client {
@@ -267,6 +343,67 @@ export interface AgentStoreAdminClient extends Client {
     metadata: Metadata,
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: EraseOwnerResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Tells how far search is behind: what waits for its index or its embedding,
+   * for how long, and what could not be embedded.
+   *
+   * Errors: PERMISSION_DENIED.
+   */
+  getSearchStatus(
+    request: GetSearchStatusRequest,
+    callback: (error: ServiceError | null, response: GetSearchStatusResponse) => void,
+  ): ClientUnaryCall;
+  getSearchStatus(
+    request: GetSearchStatusRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: GetSearchStatusResponse) => void,
+  ): ClientUnaryCall;
+  getSearchStatus(
+    request: GetSearchStatusRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: GetSearchStatusResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Returns one page of the messages that could not be embedded, and why.
+   *
+   * Errors: INVALID_FIELD, INVALID_PAGE_TOKEN, PERMISSION_DENIED.
+   */
+  listEmbeddingFailures(
+    request: ListEmbeddingFailuresRequest,
+    callback: (error: ServiceError | null, response: ListEmbeddingFailuresResponse) => void,
+  ): ClientUnaryCall;
+  listEmbeddingFailures(
+    request: ListEmbeddingFailuresRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: ListEmbeddingFailuresResponse) => void,
+  ): ClientUnaryCall;
+  listEmbeddingFailures(
+    request: ListEmbeddingFailuresRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: ListEmbeddingFailuresResponse) => void,
+  ): ClientUnaryCall;
+  /**
+   * Has messages that could not be embedded tried again, from the beginning.
+   *
+   * Errors: INVALID_FIELD, PERMISSION_DENIED.
+   */
+  retryEmbeddings(
+    request: RetryEmbeddingsRequest,
+    callback: (error: ServiceError | null, response: RetryEmbeddingsResponse) => void,
+  ): ClientUnaryCall;
+  retryEmbeddings(
+    request: RetryEmbeddingsRequest,
+    metadata: Metadata,
+    callback: (error: ServiceError | null, response: RetryEmbeddingsResponse) => void,
+  ): ClientUnaryCall;
+  retryEmbeddings(
+    request: RetryEmbeddingsRequest,
+    metadata: Metadata,
+    options: Partial<CallOptions>,
+    callback: (error: ServiceError | null, response: RetryEmbeddingsResponse) => void,
   ): ClientUnaryCall;
 }
 

@@ -292,6 +292,35 @@ export const ErrorReason = {
    */
   INVALID_IMPORT: 39,
   /**
+   * EMBEDDINGS_NOT_CONFIGURED - A search by meaning needs the query's embedding, and this server has no
+   * endpoint to make it.
+   *
+   * Code: FAILED_PRECONDITION.
+   * Example: {"reason": "EMBEDDINGS_NOT_CONFIGURED"}
+   * Client: send the query's embedding (query_embedding, embedding_model), or have
+   * the operator start the server with --embeddings-url and --embeddings-model.
+   */
+  EMBEDDINGS_NOT_CONFIGURED: 50,
+  /**
+   * EMBEDDINGS_UNAVAILABLE - The embeddings endpoint has not made the query's embedding: it is away, too
+   * slow, or asks to be left alone.
+   *
+   * Code: UNAVAILABLE, with RetryInfo.
+   * Example: {"reason": "EMBEDDINGS_UNAVAILABLE"}
+   * Client: repeat the search after the delay, or search by FULL_TEXT.
+   */
+  EMBEDDINGS_UNAVAILABLE: 51,
+  /**
+   * VECTOR_INDEX_REQUIRED - The search would have to compare the query with more vectors than is done
+   * without an index of them.
+   *
+   * Code: FAILED_PRECONDITION.
+   * Example: {"reason": "VECTOR_INDEX_REQUIRED", "metadata": {"limit": "50000"}}
+   * Client: filter, for example by session, owner or time; or have the operator
+   * install pgvector 0.8 or newer in the database.
+   */
+  VECTOR_INDEX_REQUIRED: 52,
+  /**
    * REVISION_AHEAD - The session has not come to the revision that a watch is to go on after: the
    * revision is another session's, or the database was restored from before it.
    *
@@ -350,6 +379,9 @@ export namespace ErrorReason {
   export type ETAG_MISMATCH = typeof ErrorReason.ETAG_MISMATCH;
   export type PERMISSION_DENIED = typeof ErrorReason.PERMISSION_DENIED;
   export type INVALID_IMPORT = typeof ErrorReason.INVALID_IMPORT;
+  export type EMBEDDINGS_NOT_CONFIGURED = typeof ErrorReason.EMBEDDINGS_NOT_CONFIGURED;
+  export type EMBEDDINGS_UNAVAILABLE = typeof ErrorReason.EMBEDDINGS_UNAVAILABLE;
+  export type VECTOR_INDEX_REQUIRED = typeof ErrorReason.VECTOR_INDEX_REQUIRED;
   export type REVISION_AHEAD = typeof ErrorReason.REVISION_AHEAD;
   export type POSITION_EXPIRED = typeof ErrorReason.POSITION_EXPIRED;
   export type UNRECOGNIZED = typeof ErrorReason.UNRECOGNIZED;
@@ -456,6 +488,15 @@ export function errorReasonFromJSON(object: any): ErrorReason {
     case 39:
     case "ERROR_REASON_INVALID_IMPORT":
       return ErrorReason.INVALID_IMPORT;
+    case 50:
+    case "ERROR_REASON_EMBEDDINGS_NOT_CONFIGURED":
+      return ErrorReason.EMBEDDINGS_NOT_CONFIGURED;
+    case 51:
+    case "ERROR_REASON_EMBEDDINGS_UNAVAILABLE":
+      return ErrorReason.EMBEDDINGS_UNAVAILABLE;
+    case 52:
+    case "ERROR_REASON_VECTOR_INDEX_REQUIRED":
+      return ErrorReason.VECTOR_INDEX_REQUIRED;
     case 46:
     case "ERROR_REASON_REVISION_AHEAD":
       return ErrorReason.REVISION_AHEAD;
@@ -537,6 +578,12 @@ export function errorReasonToJSON(object: ErrorReason): string {
       return "ERROR_REASON_PERMISSION_DENIED";
     case ErrorReason.INVALID_IMPORT:
       return "ERROR_REASON_INVALID_IMPORT";
+    case ErrorReason.EMBEDDINGS_NOT_CONFIGURED:
+      return "ERROR_REASON_EMBEDDINGS_NOT_CONFIGURED";
+    case ErrorReason.EMBEDDINGS_UNAVAILABLE:
+      return "ERROR_REASON_EMBEDDINGS_UNAVAILABLE";
+    case ErrorReason.VECTOR_INDEX_REQUIRED:
+      return "ERROR_REASON_VECTOR_INDEX_REQUIRED";
     case ErrorReason.REVISION_AHEAD:
       return "ERROR_REASON_REVISION_AHEAD";
     case ErrorReason.POSITION_EXPIRED:

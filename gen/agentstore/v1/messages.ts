@@ -330,7 +330,29 @@ export interface NewMessage {
     | { [key: string]: any }
     | undefined;
   /** What the model's turn used. */
-  usage?: Usage | undefined;
+  usage?:
+    | Usage
+    | undefined;
+  /**
+   * What the content means, where the caller has embedded it. It is stored with
+   * the message, for SearchMessages, and is gone when the content changes. It is
+   * not returned. Absent: the server embeds the message, if it is set up to.
+   */
+  embedding?: Embedding | undefined;
+}
+
+/** What a text means, as a vector. */
+export interface Embedding {
+  /**
+   * The model that made it, 1 to 256 characters. Vectors of different models
+   * cannot be compared.
+   */
+  model: string;
+  /**
+   * The vector: 1 to 4,000 numbers, finite and not all zero. Only its direction
+   * counts.
+   */
+  values: number[];
 }
 
 /** Asks for one message to be appended. */
@@ -1222,6 +1244,7 @@ function createBaseNewMessage(): NewMessage {
     payloadType: "",
     metadata: undefined,
     usage: undefined,
+    embedding: undefined,
   };
 }
 
@@ -1259,6 +1282,9 @@ export const NewMessage: MessageFns<NewMessage> = {
     }
     if (message.usage !== undefined) {
       Usage.encode(message.usage, writer.uint32(82).fork()).join();
+    }
+    if (message.embedding !== undefined) {
+      Embedding.encode(message.embedding, writer.uint32(90).fork()).join();
     }
     return writer;
   },
@@ -1356,6 +1382,14 @@ export const NewMessage: MessageFns<NewMessage> = {
             message.usage = Usage.decode(reader, reader.uint32());
             continue;
           }
+          case 11: {
+            if (tag !== 90) {
+              break;
+            }
+
+            message.embedding = Embedding.decode(reader, reader.uint32());
+            continue;
+          }
         }
         if ((tag & 7) === 4 || tag === 0) {
           break;
@@ -1396,6 +1430,7 @@ export const NewMessage: MessageFns<NewMessage> = {
         : "",
       metadata: isObject(object.metadata) ? object.metadata : undefined,
       usage: isSet(object.usage) ? Usage.fromJSON(object.usage) : undefined,
+      embedding: isSet(object.embedding) ? Embedding.fromJSON(object.embedding) : undefined,
     };
   },
 
@@ -1431,6 +1466,9 @@ export const NewMessage: MessageFns<NewMessage> = {
     if (message.usage !== undefined) {
       obj.usage = Usage.toJSON(message.usage);
     }
+    if (message.embedding !== undefined) {
+      obj.embedding = Embedding.toJSON(message.embedding);
+    }
     return obj;
   },
 
@@ -1451,6 +1489,108 @@ export const NewMessage: MessageFns<NewMessage> = {
     message.payloadType = object.payloadType ?? "";
     message.metadata = object.metadata ?? undefined;
     message.usage = (object.usage !== undefined && object.usage !== null) ? Usage.fromPartial(object.usage) : undefined;
+    message.embedding = (object.embedding !== undefined && object.embedding !== null)
+      ? Embedding.fromPartial(object.embedding)
+      : undefined;
+    return message;
+  },
+};
+
+function createBaseEmbedding(): Embedding {
+  return { model: "", values: [] };
+}
+
+export const Embedding: MessageFns<Embedding> = {
+  encode(message: Embedding, writer: BinaryWriter = new BinaryWriter()): BinaryWriter {
+    if (message.model !== "") {
+      writer.uint32(10).string(message.model);
+    }
+    if (message.values.length !== 0) {
+      writer.uint32(18).fork();
+      for (const v of message.values) {
+        writer.float(v);
+      }
+      writer.join();
+    }
+    return writer;
+  },
+
+  decode(input: BinaryReader | Uint8Array, length?: number): Embedding {
+    const reader = input instanceof BinaryReader ? input : new BinaryReader(input);
+    const previousRecursionDepth = (reader as any).__tsProtoDecodeDepth ?? 0;
+    if (previousRecursionDepth >= 100) {
+      throw new globalThis.Error("protobuf decode recursion limit exceeded");
+    }
+    (reader as any).__tsProtoDecodeDepth = previousRecursionDepth + 1;
+    try {
+      const end = length === undefined ? reader.len : reader.pos + length;
+      const message = createBaseEmbedding();
+      while (reader.pos < end) {
+        const tag = reader.uint32();
+        switch (tag >>> 3) {
+          case 1: {
+            if (tag !== 10) {
+              break;
+            }
+
+            message.model = reader.string();
+            continue;
+          }
+          case 2: {
+            if (tag === 21) {
+              message.values.push(reader.float());
+
+              continue;
+            }
+
+            if (tag === 18) {
+              const end2 = reader.uint32() + reader.pos;
+              while (reader.pos < end2) {
+                message.values.push(reader.float());
+              }
+
+              continue;
+            }
+
+            break;
+          }
+        }
+        if ((tag & 7) === 4 || tag === 0) {
+          break;
+        }
+        reader.skip(tag & 7);
+      }
+      return message;
+    } finally {
+      (reader as any).__tsProtoDecodeDepth = previousRecursionDepth;
+    }
+  },
+
+  fromJSON(object: any): Embedding {
+    return {
+      model: isSet(object.model) ? globalThis.String(object.model) : "",
+      values: globalThis.Array.isArray(object?.values) ? object.values.map((e: any) => globalThis.Number(e)) : [],
+    };
+  },
+
+  toJSON(message: Embedding): unknown {
+    const obj: any = {};
+    if (message.model !== "") {
+      obj.model = message.model;
+    }
+    if (message.values?.length) {
+      obj.values = message.values.map((e) => floatToJson(e));
+    }
+    return obj;
+  },
+
+  create<I extends Exact<DeepPartial<Embedding>, I>>(base?: I): Embedding {
+    return Embedding.fromPartial(base ?? ({} as any));
+  },
+  fromPartial<I extends Exact<DeepPartial<Embedding>, I>>(object: I): Embedding {
+    const message = createBaseEmbedding();
+    message.model = object.model ?? "";
+    message.values = object.values?.map((e) => e) || [];
     return message;
   },
 };
@@ -2917,6 +3057,10 @@ export const StreamMessagesResponse: MessageFns<StreamMessagesResponse> = {
     return message;
   },
 };
+
+function floatToJson(value: number | null | undefined): number | string | null | undefined {
+  return typeof value === "number" && !globalThis.Number.isFinite(value) ? globalThis.String(value) : value;
+}
 
 type Builtin = Date | Function | Uint8Array | string | number | boolean | bigint | undefined;
 

@@ -25,9 +25,9 @@ export const SearchMode = {
    * to have all of them. In BEST_FIRST order it need not: those that have more of
    * them, and the rarer ones, come first, those with little of it not at all; of
    * words that are common in what is searched, and common together, the newest
-   * 10,000 messages are looked at. `"two words"` have to stand side by side,
-   * `-word` must not be there, `this or that` asks for one of both; the first 32
-   * words count. Words that say nothing by themselves, such as "the", are left
+   * 2,000 messages are looked at. `"two words"` have to stand side by side,
+   * `-word` must not be there, `this or that` asks for one of both; the first 16
+   * words count, and for the rank the 8 rarest of them. Words that say nothing by themselves, such as "the", are left
    * out. Chinese, Japanese and Korean need no spaces between words. Of a message,
    * the first 80,000 characters count. A message is found from the moment its
    * append was answered, unless the server is far behind with its index
@@ -215,7 +215,7 @@ export interface SearchMessagesRequest {
   language: string;
   /**
    * For SEMANTIC and HYBRID: the query's embedding, where the caller has made it:
-   * 1 to 4,096 finite numbers. Empty: the server makes it.
+   * 1 to 4,000 finite numbers. Empty: the server makes it.
    */
   queryEmbedding: number[];
   /**

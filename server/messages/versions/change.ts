@@ -4,6 +4,7 @@ import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
 import { recordAudit } from "../../audit/record.js";
 import { recordChange } from "../../changes/record.js";
 import type { Queries } from "../../db/database.js";
+import { forgetChanged } from "../../embeddings/forget.js";
 import { sessionNotFound } from "../../errors/rpc-error.js";
 import { fingerprint } from "../../idempotency/fingerprint.js";
 import { checkRequestId, findAnswer, keepAnswer, repeatable } from "../../idempotency/requests.js";
@@ -106,6 +107,12 @@ export async function changeMessage(
     const answer = encodeAnswer(row);
     await Promise.all([
       queries.query(sql.countChanges, [conversationId, seq, seq, session.revision, revision, now]),
+      forgetChanged(queries, {
+        conversationId,
+        firstSeq: seq,
+        lastSeq: seq,
+        revision: session.revision,
+      }),
       keepAnswer(queries, write, { answer }, now),
       recordChange(
         queries,
