@@ -246,6 +246,7 @@ export async function startApp(
           calls,
           authenticate,
           health,
+          logger,
         });
   const shutDown = async () => {
     await health.shutDown();
