@@ -76,6 +76,7 @@ const BACKGROUND_CONNECTIONS = 3;
 
 /** For the change log, for the events of sessions, and to wake other servers. */
 const WATCH_CONNECTIONS = 3;
+
 /** For the worker that embeds: one for its queue and index, one for its batches. */
 const EMBEDDING_CONNECTIONS = 2;
 
@@ -245,6 +246,7 @@ export async function startApp(
           calls,
           authenticate,
           health,
+          logger,
         });
   const shutDown = async () => {
     await health.shutDown();
