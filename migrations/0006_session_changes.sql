@@ -16,6 +16,9 @@ CREATE TABLE session_changes (
   last_seq bigint,
   removed boolean NOT NULL,
   at timestamptz NOT NULL,
+  -- What has changed the session before has a lower xid than this, though maybe a higher one than
+  -- the row's own: numbers are given before sessions are locked.
+  reached xid8 NOT NULL DEFAULT pg_snapshot_xmax(pg_current_snapshot()),
   PRIMARY KEY (xid, conversation_id, first_revision)
 );
 
@@ -33,3 +36,9 @@ CREATE TABLE change_log (
 );
 
 INSERT INTO change_log (kept_from) VALUES (pg_current_xact_id());
+
+-- What watchers find the changes of messages by. A message's first version is found by its seq, as
+-- first revisions rise with the seqs, so appends have no part in these.
+CREATE INDEX conversation_messages_changed ON conversation_messages (conversation_id, revision)
+  WHERE version > 1;
+CREATE INDEX message_versions_by_revision ON message_versions (conversation_id, revision);

@@ -6,6 +6,7 @@ import { listAuditEvents } from "./audit/list-audit-events.js";
 import { AuditSealer } from "./audit/sealer.js";
 import { verifyAudit } from "./audit/verify-audit.js";
 import { withoutAuthentication, withTokens } from "./auth/tokens.js";
+import { ChangeFeed } from "./changes/feed.js";
 import { renumberForeignChanges } from "./changes/keep.js";
 import { isLoopback, limits, type ServeOptions } from "./config.js";
 import { loadContext } from "./context/load-context.js";
@@ -65,12 +66,16 @@ import { exportSessions } from "./transfer/export-sessions.js";
 import { importSessions } from "./transfer/import-sessions.js";
 import { watchSession } from "./watch/watch-session.js";
 import { watchSessions } from "./watch/watch-sessions.js";
+import { Watches } from "./watch/watches.js";
 
 /** How long calls that outlast the grace period have to hear why they end, in milliseconds. */
 const LAST_WORD_MS = 1_000;
 
 /** For the sealer, the sweeper, the snapshots of policies and the indexer of search. */
 const BACKGROUND_CONNECTIONS = 3;
+
+/** For the change log, for the events of sessions, and to wake other servers. */
+const WATCH_CONNECTIONS = 3;
 
 /** For the worker that embeds: one for its queue and index, one for its batches. */
 const EMBEDDING_CONNECTIONS = 2;
@@ -175,10 +180,19 @@ export async function startApp(
     onIdleError: (error: Error) => logger.warn({ err: error }, "an idle database connection broke"),
     ...(known ?? (await inspectDatabase(databaseUrl, logger))),
   };
-  const db = new Database(databaseUrl, { ...connecting, poolSize: options.poolSize });
+  // What watches wait for is read aside, too.
+  const watching = new Database(databaseUrl, {
+    ...connecting,
+    poolSize: WATCH_CONNECTIONS,
+    name: "agentstore watch",
+  });
+  const feed = new ChangeFeed(watching, logger, !connecting.pooled);
+  const onSignal = () => feed.changed();
+  const db = new Database(databaseUrl, { ...connecting, onSignal, poolSize: options.poolSize });
   // What the server does by itself takes no connection, and no place in the queue, from callers.
   const background = new Database(databaseUrl, {
     ...connecting,
+    onSignal,
     poolSize: BACKGROUND_CONNECTIONS,
     name: "agentstore background",
   });
@@ -212,6 +226,7 @@ export async function startApp(
     appends: new AppendQueue(db, options.auditAppends),
     audit,
     snapshots,
+    watches: new Watches(watching, feed, logger),
     embeddings,
     limits: { ...limits, messageBytes: options.maxMessageBytes },
   };
@@ -231,6 +246,7 @@ export async function startApp(
           calls,
           authenticate,
           health,
+          logger,
         });
   const shutDown = async () => {
     await health.shutDown();
@@ -257,7 +273,7 @@ export async function startApp(
     await snapshots.stop();
     await audit.stop();
     await embedder?.stop();
-    await Promise.all([db.close(), background.close(), embedder?.db.close()]);
+    await Promise.all([db.close(), background.close(), watching.close(), embedder?.db.close()]);
   };
   try {
     // Before the first change is written. A database that is not there yet is looked at by the sweeps.

@@ -94,6 +94,20 @@ export const limits = {
   watchPageEvents: 100,
   /** After how long in which nothing happens a watch says that it is alive. */
   watchHeartbeatMs: 15_000,
+  /** What all watches of a process keep of events that have been told, in bytes. */
+  watchKeptBytes: 16 * 1024 * 1024,
+  /** Sessions whose events are read in one statement. */
+  watchReadSessions: 200,
+  /** Sessions whose events one watch of many reads in one statement. */
+  watchTellSessions: 32,
+  /** Pages of changes that are kept for watches that have not seen them yet. */
+  watchKeptPages: 256,
+  /** How often the change log is looked at while somebody watches, in case a wake-up was lost. */
+  changesPollMs: 1_000,
+  /** The same where Postgres cannot wake the server. */
+  changesPollAloneMs: 250,
+  /** How long a server waits before it wakes the others again. */
+  changesNotifyMs: 5,
   /** Changes that are read from the log at a time. */
   changesPage: 1_000,
   /** Longest position of a watch. */

@@ -109,6 +109,8 @@ CREATE TABLE conversation_messages (
   CONSTRAINT conversation_messages_role CHECK ((role = ANY (ARRAY['system'::text, 'user'::text, 'assistant'::text, 'tool'::text])))
 );
 
+CREATE INDEX conversation_messages_changed ON public.conversation_messages USING btree (conversation_id, revision) WHERE (version > 1);
+
 CREATE INDEX conversation_messages_deleted ON public.conversation_messages USING btree (conversation_id, seq) WHERE (deleted_at IS NOT NULL);
 
 CREATE TABLE conversation_requests (
@@ -270,6 +272,8 @@ CREATE TABLE message_versions (
   CONSTRAINT message_versions_pkey PRIMARY KEY (conversation_id, seq, version)
 );
 
+CREATE INDEX message_versions_by_revision ON public.message_versions USING btree (conversation_id, revision);
+
 CREATE TABLE model_policies (
   tenant_id text NOT NULL,
   model_id text NOT NULL,
@@ -320,6 +324,7 @@ CREATE TABLE session_changes (
   last_seq bigint,
   removed boolean NOT NULL,
   at timestamp with time zone NOT NULL,
+  reached xid8 NOT NULL DEFAULT pg_snapshot_xmax(pg_current_snapshot()),
   CONSTRAINT session_changes_pkey PRIMARY KEY (xid, conversation_id, first_revision)
 );
 

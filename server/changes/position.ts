@@ -10,6 +10,26 @@ interface Snapshot {
   xip: bigint[];
 }
 
+/** Whether a text is a position. */
+export function isPosition(text: string): boolean {
+  if (!/^\d{1,18}:\d{1,18}:(\d{1,18}(,\d{1,18})*)?$/.test(text)) return false;
+  const { xmax, xip } = parse(text);
+  const numbers = [...xip, xmax];
+  return firstUnseen(text) === numbers[0] && isRising([0n, ...numbers]);
+}
+
+function isRising(numbers: bigint[]): boolean {
+  return numbers.every((number, index) => index === 0 || number > (numbers[index - 1] ?? number));
+}
+
+/** Whether who stands at a position has seen all that somebody at another one has. */
+export function hasSeen(position: string, other: string): boolean {
+  const here = parse(position);
+  const there = parse(other);
+  const unseen = new Set(there.xip);
+  return there.xmax <= here.xmax && here.xip.every((xid) => xid >= there.xmax || unseen.has(xid));
+}
+
 /**
  * The position of a reader that has seen what `seen` says, and since then all that is visible in
  * `snapshot` up to a transaction.

@@ -3,6 +3,7 @@
 // What is new since a position is what is visible now and was not then. So a transaction that commits
 // late is never passed over, and never waited for. Changes of one session come in the order of their
 // revisions from page to page; within a page, their revisions say the order.
+import pg from "pg";
 import type { Queries } from "../db/database.js";
 import { advance, firstUnseen, isReached, upTo } from "./position.js";
 import type { ChangeRow } from "./sql.js";
@@ -34,6 +35,7 @@ export async function endOfChanges(queries: Pick<Queries, "query">): Promise<str
  * Reads what has happened since a position, in one statement.
  *
  * @param most about how many changes; those of one transaction are never parted
+ * @param until a position of another reader, which this one gets to and not beyond
  * @returns undefined when the position is not one of this database: it has been restored from a dump
  *   or from an earlier point since
  */
@@ -41,19 +43,75 @@ export async function readChanges(
   queries: Pick<Queries, "query">,
   position: string,
   most: number,
+  until?: string,
 ): Promise<ChangesPage | undefined> {
-  const rows = await queries.query(sql.readChanges, [position, most]);
+  const rows = await (until === undefined
+    ? queries.query(sql.readChanges, [position, most])
+    : queries.query(sql.readChangesUntil, [position, most, until]));
   const [log] = rows;
   if (!log) throw new Error(NO_LOG);
   if (!isReached(position, log.snapshot)) return undefined;
   const changes = rows.filter((row) => row.xid !== null);
+  const more = changes.length >= most;
+  const seen = until ?? log.snapshot;
+  if (more) await completeSessions(queries, changes, seen);
   const end = (changes.at(-1)?.xid ?? 0n) + 1n;
   return {
     changes,
-    position: advance(position, log.snapshot, end),
-    more: changes.length >= most,
+    position: until && !more ? until : advance(position, seen, end),
+    more,
     complete: firstUnseen(position) >= log.kept_from,
   };
+}
+
+// A transaction may have a lower number than one that changed a session before it. Where the end of a
+// page parts the two, the page goes on to that one.
+async function completeSessions(
+  queries: Pick<Queries, "query">,
+  changes: ChangeRow[],
+  seen: string,
+): Promise<void> {
+  for (;;) {
+    const end = changes.at(-1)?.xid ?? 0n;
+    const last = new Map<bigint, bigint>();
+    let reached = 0n;
+    for (const change of changes) {
+      const { conversation_id: id, first_revision: revision } = change;
+      if (revision > (last.get(id) ?? 0n)) last.set(id, revision);
+      if (change.reached > reached) reached = change.reached;
+    }
+    const behind = await queries.query(sql.readBetween, [end, reached, seen]);
+    const before = behind.findLast(
+      ({ conversation_id: id, first_revision: revision }) => revision < (last.get(id) ?? 0n),
+    );
+    if (!before) return;
+    changes.push(...behind.filter(({ xid }) => xid <= before.xid));
+  }
+}
+
+/** What tells this cluster of Postgres from others; empty where the role may not know it. */
+export async function clusterOf(queries: Pick<Queries, "query">): Promise<string> {
+  try {
+    const [cluster] = await queries.query(sql.findCluster, []);
+    return cluster?.id ?? "";
+  } catch (error) {
+    const cause = error instanceof Error && error.cause ? error.cause : error;
+    if (cause instanceof pg.DatabaseError && cause.code === INSUFFICIENT_PRIVILEGE) return "";
+    throw error;
+  }
+}
+
+/**
+ * Of some sessions, the first revision that a reader at a position has not seen; those of which it has
+ * seen all are left out.
+ */
+export async function findUnseen(
+  queries: Pick<Queries, "query">,
+  conversationIds: bigint[],
+  position: string,
+): Promise<Map<bigint, bigint>> {
+  const rows = await queries.query(sql.findUnseen, [conversationIds, position]);
+  return new Map(rows.map((row) => [row.conversation_id, row.first_revision]));
 }
 
 /** Registers a reader by name, unless it is; from then on it misses nothing. */
@@ -81,4 +139,5 @@ export async function moveReader(
   await queries.query(sql.moveReader, [name, position, now]);
 }
 
+const INSUFFICIENT_PRIVILEGE = "42501";
 const NO_LOG = "the table change_log has lost its row";

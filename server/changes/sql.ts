@@ -1,8 +1,8 @@
 // The statements on the change log.
-import { statement } from "../db/database.js";
+import { signalling, statement } from "../db/database.js";
 
 // One row a session. All parameters but the last are columns, which may come as NULL.
-export const insertChanges = statement<never>(
+export const insertChanges = signalling<never>(
   "insert_changes",
   `INSERT INTO session_changes
      (conversation_id, tenant_id, first_revision, last_revision, first_seq, last_seq, removed, at)
@@ -10,7 +10,7 @@ export const insertChanges = statement<never>(
      FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])`,
 );
 
-export const insertRemoval = statement<never>(
+export const insertRemoval = signalling<never>(
   "insert_removal",
   `INSERT INTO session_changes
      (conversation_id, tenant_id, first_revision, last_revision, removed, at)
@@ -27,6 +27,8 @@ export interface ChangeRow {
   first_seq: bigint | null;
   last_seq: bigint | null;
   removed: boolean;
+  /** What has changed the session before is of a lower transaction than this. */
+  reached: bigint;
 }
 
 /** Where the log stands when it is read. */
@@ -40,7 +42,7 @@ const NUMBER = "::text::bigint";
 const LOG = `SELECT pg_current_snapshot()::text AS snapshot, kept_from${NUMBER} AS kept_from
                FROM change_log`;
 const CHANGE = `xid${NUMBER} AS xid, conversation_id, tenant_id, first_revision, last_revision,
-  first_seq, last_seq, removed`;
+  first_seq, last_seq, removed, reached${NUMBER} AS reached`;
 
 /** The log, and its last row's transaction. */
 export const findEnd = statement<LogRow & { last_xid: bigint | null }>(
@@ -53,22 +55,70 @@ export const findEnd = statement<LogRow & { last_xid: bigint | null }>(
 // What a reader at the position $1 has not seen: of the transactions that ran then, all; of later
 // ones, whole transactions, $2 rows or a few more. Two ranges of the key, however long a transaction
 // runs. One row with nothing of a change where there is none.
-export const readChanges = statement<LogRow & (ChangeRow | { xid: null })>(
-  "read_changes",
-  `SELECT log.*, c.*
-     FROM (${LOG}) AS log
-     LEFT JOIN (
-       (SELECT ${CHANGE}
-          FROM session_changes
-         WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))))
+const since = (name: string, reached: string) =>
+  statement<LogRow & (ChangeRow | { xid: null })>(
+    name,
+    `SELECT log.*, c.*
+       FROM (${LOG}) AS log
+       LEFT JOIN (
+         (SELECT ${CHANGE}
+            FROM session_changes
+           WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) ${reached})
+          UNION ALL
+         (SELECT ${CHANGE}
+            FROM session_changes
+           WHERE xid >= pg_snapshot_xmax($1::pg_snapshot) ${reached}
+           ORDER BY session_changes.xid
+           FETCH FIRST $2 ROWS WITH TIES)
+       ) AS c ON true
+      ORDER BY c.xid, c.conversation_id, c.first_revision`,
+  );
+
+export const readChanges = since("read_changes", "");
+
+/** As readChanges, as far as a reader at the position $3 has come. */
+export const readChangesUntil = since(
+  "read_changes_until",
+  "AND xid < pg_snapshot_xmax($3::pg_snapshot) AND pg_visible_in_snapshot(xid, $3::pg_snapshot)",
+);
+
+/** Changes of transactions behind $1 and below $2 that a reader at the position $3 has seen. */
+export const readBetween = statement<ChangeRow>(
+  "read_changes_between",
+  `SELECT ${CHANGE}
+     FROM session_changes
+    WHERE xid > $1::bigint::text::xid8 AND xid < $2::bigint::text::xid8
+      AND pg_visible_in_snapshot(xid, $3::pg_snapshot)
+    ORDER BY session_changes.xid`,
+);
+
+/** Of these sessions ($1), the first revision that a reader at the position $2 has not seen. */
+export const findUnseen = statement<{ conversation_id: bigint; first_revision: bigint }>(
+  "find_unseen_revisions",
+  `SELECT conversation_id, min(first_revision) AS first_revision
+     FROM (
+       SELECT conversation_id, first_revision
+         FROM session_changes
+        WHERE xid = ANY (ARRAY(SELECT pg_snapshot_xip($2::pg_snapshot)))
         UNION ALL
-       (SELECT ${CHANGE}
-          FROM session_changes
-         WHERE xid >= pg_snapshot_xmax($1::pg_snapshot)
-         ORDER BY session_changes.xid
-         FETCH FIRST $2 ROWS WITH TIES)
-     ) AS c ON true
-    ORDER BY c.xid, c.conversation_id, c.first_revision`,
+       SELECT conversation_id, first_revision
+         FROM session_changes
+        WHERE xid >= pg_snapshot_xmax($2::pg_snapshot)
+     ) AS unseen
+    WHERE conversation_id = ANY ($1)
+    GROUP BY conversation_id`,
+);
+
+/** Wakes the servers that listen. $1 who has made the change. */
+export const notify = statement<never>(
+  "notify_of_changes",
+  `SELECT pg_notify('agentstore_changes', $1)`,
+);
+
+/** What tells this cluster from others. */
+export const findCluster = statement<{ id: string }>(
+  "find_cluster",
+  `SELECT system_identifier::text AS id FROM pg_control_system()`,
 );
 
 export const insertReader = statement<never>(
@@ -135,7 +185,7 @@ export const deleteSeen = statement<never>(
 
 export const renumberChanges = statement<never>(
   "renumber_changes",
-  `UPDATE session_changes SET xid = pg_current_xact_id()`,
+  `UPDATE session_changes SET xid = pg_current_xact_id(), reached = pg_current_xact_id()`,
 );
 
 /** Puts every reader before this transaction. */

@@ -13,6 +13,8 @@ import { ShardMap } from "./shards.js";
 export interface Statement<Row> {
   readonly name: string;
   readonly text: string;
+  /** Whether Database.onSignal is to hear when a transaction with it has committed. */
+  readonly signals?: boolean;
   /** Exists for the type alone. */
   readonly row?: Row;
 }
@@ -20,6 +22,11 @@ export interface Statement<Row> {
 /** Names a statement; the name is unique in the server, as Postgres prepares it under it. */
 export function statement<Row extends object>(name: string, text: string): Statement<Row> {
   return { name, text };
+}
+
+/** As statement(), for one whose commit others want to hear of. */
+export function signalling<Row extends object>(name: string, text: string): Statement<Row> {
+  return { name, text, signals: true };
 }
 
 /** A statement with its parameters, and what takes its rows. */
@@ -88,6 +95,8 @@ export interface DatabaseOptions extends Partial<DatabaseTraits> {
   name?: string;
   /** Hears of idle connections that broke. */
   onIdleError?: (error: Error) => void;
+  /** Hears when a transaction with a signalling statement has committed. */
+  onSignal?: () => void;
 }
 
 const ON_DISK = "synchronous_commit TO on";
@@ -114,6 +123,7 @@ export class Database {
       poolSize,
       name = "agentstore",
       onIdleError = () => {},
+      onSignal = () => {},
       pooled = false,
       asynchronous = false,
       shards,
@@ -126,7 +136,7 @@ export class Database {
       waiting: limits.waitingCalls,
       patienceMs: limits.acquireMs,
     });
-    this.#how = { named: !pooled, begin: pooled ? beginPooled(asynchronous) : BEGIN };
+    this.#how = { named: !pooled, begin: pooled ? beginPooled(asynchronous) : BEGIN, onSignal };
     this.#pool = new pg.Pool({
       connectionString: url,
       max: poolSize,
@@ -291,6 +301,7 @@ interface StatementsOptions {
   /** Whether Postgres keeps them under their names for the next time. */
   named: boolean;
   begin: Statement<never>;
+  onSignal: () => void;
 }
 
 const BEGIN = statement<never>("begin", "BEGIN ISOLATION LEVEL READ COMMITTED");
@@ -321,6 +332,7 @@ class Lease implements Transaction {
   #begun: Promise<void> = Promise.resolve();
   #cancelled: Promise<void> | undefined;
   #discard = false;
+  #signals = false;
   #impatience: NodeJS.Timeout | undefined;
 
   constructor(
@@ -371,7 +383,8 @@ class Lease implements Transaction {
     return this.#run(() => this.client.queryRows(this.#config(statement, values), onRow));
   }
 
-  #config({ name, text }: Statement<unknown>, values: unknown[]): pg.QueryConfig {
+  #config({ name, text, signals }: Statement<unknown>, values: unknown[]): pg.QueryConfig {
+    if (signals) this.#signals = true;
     return this.how.named ? { name, text, values } : { text, values };
   }
 
@@ -388,6 +401,7 @@ class Lease implements Transaction {
         ),
     );
     await this.#run(() => this.client.together(steps));
+    if (steps.some(({ statement }) => statement.signals)) this.how.onSignal();
   }
 
   async #run<T>(send: () => Promise<T>): Promise<T> {
@@ -416,6 +430,7 @@ class Lease implements Transaction {
     );
     if (command !== "COMMIT") throw new Error("the transaction was not committed");
     this.committed = true;
+    if (this.#signals) this.how.onSignal();
     return sent;
   }
 

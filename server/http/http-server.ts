@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import https from "node:https";
 import type { AddressInfo } from "node:net";
+import type { Logger } from "pino";
 import type { Authenticate } from "../auth/tokens.js";
 import { RpcError } from "../errors/rpc-error.js";
 import type { CallsInFlight } from "../rpc/calls-in-flight.js";
@@ -12,7 +13,7 @@ import type { CallEnvironment } from "../rpc/served-call.js";
 import { type Endpoint, endpointsOf } from "./endpoint.js";
 import { HttpCall } from "./http-call.js";
 import { Origins } from "./origins.js";
-import { Refusal } from "./refusal.js";
+import { Refusal, toRefusal } from "./refusal.js";
 import { BodyMemory, formOf, type RequestForm, readMessage } from "./request.js";
 import { WebSockets } from "./web-sockets.js";
 
@@ -36,6 +37,7 @@ export interface HttpContext {
   calls: CallsInFlight;
   authenticate: Authenticate;
   health: Health;
+  logger: Logger;
 }
 
 /** Serves HTTP/1.1. */
@@ -55,8 +57,7 @@ export class HttpServer {
     readonly context: HttpContext,
   ) {
     const { tlsCert, tlsKey, allowOrigins, localOnly } = options;
-    const { environment, calls } = context;
-    const { limits } = environment;
+    const { limits } = context.environment;
     this.#endpoints = endpointsOf(context.methods);
     this.#origins = new Origins(allowOrigins, { localOnly });
     this.#memory = new BodyMemory(limits.httpBodiesBytes);
@@ -83,9 +84,8 @@ export class HttpServer {
     // Else a caller would be asked to send what is refused by its length.
     this.#server.on("checkContinue", serve);
     this.#sockets = new WebSockets(this.#server, {
+      ...context,
       origins: this.#origins,
-      environment,
-      calls,
       find: (request) => this.#find(urlOf(request).pathname),
     });
   }
@@ -129,6 +129,10 @@ export class HttpServer {
     response.setHeader("cache-control", "no-store");
     response.setHeader("x-content-type-options", "nosniff");
     if (this.#stopping) response.setHeader("connection", "close");
+    // Answers that were under way when the server began to stop leave their connections open.
+    response.once("close", () => {
+      if (this.#stopping) request.socket.end();
+    });
     try {
       this.#origins.checkHost(request);
       if (this.#origins.answer(request, response)) return;
@@ -136,9 +140,8 @@ export class HttpServer {
       if (pathname === "/healthz") this.#answerHealth(request, response);
       else await this.#call(this.#find(pathname), searchParams, request, response, receivedMs);
     } catch (error) {
-      if (error instanceof Refusal) error.send(response);
-      // The caller went away before it had sent its request.
-      else response.destroy();
+      // Else the caller went away before it had sent its request.
+      if (!request.socket.destroyed) toRefusal(error, this.context.logger).send(response);
     }
   }
 
@@ -181,6 +184,8 @@ export class HttpServer {
     const message = this.#mayCall(request)
       ? await this.#read(request, response, form)
       : Buffer.alloc(0);
+    // The caller went away while the message was inflated.
+    if (response.closed) return;
     const exchange = { endpoint, request, response, form, message, receivedMs };
     calls.run(endpoint.method, new HttpCall(exchange, environment));
   }
@@ -200,12 +205,12 @@ export class HttpServer {
     response: ServerResponse,
     form: RequestForm,
   ): Promise<Buffer | RpcError> {
-    const most = this.context.environment.limits.requestBytes;
-    const length = Number(request.headers["content-length"] ?? 0);
-    if (request.headers.expect !== undefined && length <= most) response.writeContinue();
+    const { requestBytes } = this.context.environment.limits;
     try {
-      const message = await readMessage(request, form, most, this.#memory);
-      response.once("close", () => this.#memory.give(message.length));
+      const message = await readMessage(request, response, form, requestBytes, this.#memory);
+      const giveBack = () => this.#memory.give(message.length);
+      if (response.closed) giveBack();
+      else response.once("close", giveBack);
       return message;
     } catch (error) {
       if (error instanceof RpcError) return error;

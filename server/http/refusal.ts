@@ -1,5 +1,6 @@
 // Answers to what is no call of the service: HTTP statuses with a code and a text only.
 import type { ServerResponse } from "node:http";
+import type { Logger } from "pino";
 
 /** Says that HTTP's side of a request is wrong, before there is a call. */
 export class Refusal extends Error {
@@ -28,4 +29,11 @@ export class Refusal extends Error {
     });
     response.end(this.body);
   }
+}
+
+/** The refusal that was thrown; for a defect of the server, one that says no more, and a line in the log. */
+export function toRefusal(error: unknown, logger: Logger): Refusal {
+  if (error instanceof Refusal) return error;
+  logger.error({ err: error }, "an HTTP request failed before it was a call");
+  return new Refusal(500, "internal", "internal error");
 }

@@ -1,5 +1,5 @@
 // Reads unary requests of the Connect protocol: by POST from the body, by GET from the query.
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Readable } from "node:stream";
 import { createGunzip } from "node:zlib";
 import { overloaded } from "../errors/postgres.js";
@@ -51,6 +51,7 @@ export function formOf(
 /**
  * Reads the message of a request, uncompressed.
  *
+ * @param response told to go on if the caller asks before it sends
  * @param most how many bytes it may have
  * @param memory what it is kept in; to be given back when it is not needed any more
  * @throws MESSAGE_TOO_LARGE; OVERLOADED when there is no memory; MALFORMED_REQUEST for what is no
@@ -58,11 +59,13 @@ export function formOf(
  */
 export async function readMessage(
   request: IncomingMessage,
+  response: ServerResponse,
   { query, isGzip }: RequestForm,
   most: number,
   memory: BodyMemory,
 ): Promise<Buffer> {
   if (Number(header(request, "content-length") ?? 0) > most) throw tooLarge(most);
+  if (header(request, "expect") !== undefined) response.writeContinue();
   const bytes = query ? messageOf(query, memory) : await collect(request, most, memory);
   // The Connect protocol has it that nothing is not compressed.
   if (!isGzip || bytes.length === 0) return bytes;

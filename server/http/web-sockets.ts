@@ -2,6 +2,7 @@
 import type http from "node:http";
 import { type IncomingMessage, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
+import type { Logger } from "pino";
 import { type RawData, type WebSocket, WebSocketServer } from "ws";
 import { RpcError, shuttingDown } from "../errors/rpc-error.js";
 import type { CallsInFlight } from "../rpc/calls-in-flight.js";
@@ -9,7 +10,7 @@ import type { CallEnvironment } from "../rpc/served-call.js";
 import type { Endpoint } from "./endpoint.js";
 import { readCancel, readStart, type Start } from "./frames.js";
 import type { Origins } from "./origins.js";
-import { Refusal } from "./refusal.js";
+import { Refusal, toRefusal } from "./refusal.js";
 import { SocketCall } from "./socket-call.js";
 
 /** What WebSockets are served with. */
@@ -17,6 +18,7 @@ export interface WebSocketContext {
   origins: Origins;
   environment: CallEnvironment;
   calls: CallsInFlight;
+  logger: Logger;
   /** @throws Refusal for what no RPC is at */
   find(request: IncomingMessage): Endpoint;
 }
@@ -47,8 +49,7 @@ export class WebSockets {
           this.#serve(endpoint, opened, request);
         });
       } catch (error) {
-        if (!(error instanceof Refusal)) throw error;
-        refuse(socket, error);
+        refuse(socket, toRefusal(error, context.logger));
       }
     });
     this.#heart = setInterval(() => {

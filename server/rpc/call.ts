@@ -6,6 +6,7 @@ import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
+import type { Watches } from "../watch/watches.js";
 import type { Cancellation } from "./cancellation.js";
 
 /** On whose behalf a call is made; from the credentials alone. */
@@ -36,6 +37,8 @@ export interface CallContext {
   readonly audit: AuditSealer;
   /** What takes snapshots by policy. */
   readonly snapshots: PolicySnapshots;
+  /** What tells watches of changes. */
+  readonly watches: Watches;
   /** What embeds queries; absent where none is configured. */
   readonly embeddings: EmbeddingsEndpoint | undefined;
   /** The limits in force. */

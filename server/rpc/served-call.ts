@@ -6,6 +6,7 @@ import type { EmbeddingsEndpoint } from "../embeddings/endpoint.js";
 import { type RpcError, tooLong } from "../errors/rpc-error.js";
 import type { AppendQueue } from "../messages/append-queue.js";
 import type { PolicySnapshots } from "../snapshots/policy-snapshots.js";
+import type { Watches } from "../watch/watches.js";
 import type { Call, Limits, LogFields, LoggedFields, Principal } from "./call.js";
 import { Cancellation } from "./cancellation.js";
 import type { AnyRpc } from "./method.js";
@@ -16,6 +17,7 @@ export interface CallEnvironment {
   appends: AppendQueue;
   audit: AuditSealer;
   snapshots: PolicySnapshots;
+  watches: Watches;
   embeddings?: EmbeddingsEndpoint | undefined;
   limits: Limits;
 }
@@ -33,6 +35,7 @@ export abstract class ServedCall implements Call {
   readonly appends: AppendQueue;
   readonly audit: AuditSealer;
   readonly snapshots: PolicySnapshots;
+  readonly watches: Watches;
   readonly embeddings: EmbeddingsEndpoint | undefined;
   readonly limits: Limits;
   #due: number;
@@ -46,6 +49,7 @@ export abstract class ServedCall implements Call {
     this.appends = environment.appends;
     this.audit = environment.audit;
     this.snapshots = environment.snapshots;
+    this.watches = environment.watches;
     this.embeddings = environment.embeddings;
     this.limits = environment.limits;
     this.#due = this.startedMs + this.limits.callMs;

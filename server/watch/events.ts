@@ -45,14 +45,27 @@ export interface EventsPage {
   more: boolean;
 }
 
+/** What an event tells. */
+export type EventKind = NonNullable<SessionEvent["event"]>;
+
 /** Encodes an event. */
 export function encodeEvent(
   conversationId: bigint,
   revision: bigint,
-  event: NonNullable<SessionEvent["event"]>,
+  event: EventKind,
 ): EncodedEvent {
   const response = WatchSessionResponse.encode({ events: [{ conversationId, revision, event }] });
   return { revision, bytes: Buffer.from(response.finish()) };
+}
+
+/** The first of some events, up to the one that passes so many bytes. */
+export function firstOf(events: EncodedEvent[], bytes: number): EncodedEvent[] {
+  let sum = 0;
+  const end = events.findIndex((event) => {
+    sum += event.bytes.length;
+    return sum >= bytes;
+  });
+  return end < 0 ? events : events.slice(0, end + 1);
 }
 
 /**
@@ -66,6 +79,8 @@ export async function readEvents(
   wanted: readonly Wanted[],
   signal: AbortSignal,
 ): Promise<Map<bigint, EventsPage>> {
+  // Together they weigh no more than one page may.
+  const bytes = Math.ceil(limits.pageBytes / wanted.length);
   const rows = await db.query(
     sql.readEvents,
     [
@@ -75,7 +90,7 @@ export async function readEvents(
       wanted.map(({ after }) => after.seq),
       wanted.map(({ upTo = MOST }) => upTo),
       limits.watchPageEvents,
-      limits.pageBytes,
+      bytes,
     ],
     signal,
   );
@@ -89,7 +104,7 @@ export async function readEvents(
   await Promise.all(
     wanted.map(async (one) => {
       const rows = found.get(one.conversationId);
-      const page = rows && (await pageOf(db, one, rows, signal));
+      const page = rows && (await pageOf(db, one, rows, bytes, signal));
       if (page) pages.set(one.conversationId, page);
     }),
   );
@@ -102,14 +117,14 @@ async function pageOf(
   db: Database,
   { conversationId, tenant, after, upTo = MOST }: Wanted,
   rows: sql.EventRow[],
+  mostBytes: number,
   signal: AbortSignal,
 ): Promise<EventsPage | undefined> {
-  const { session_revision: current, bytes_so_far: bytes } = present(rows[0] && rows.at(-1));
+  const { session_revision: current, bytes_so_far: bytes } = present(rows.at(-1));
   const versions = rows.filter((row) => row.seq !== null);
   const last = versions.at(-1);
   const more =
-    last !== undefined &&
-    (versions.length >= limits.watchPageEvents || Number(bytes) >= limits.pageBytes);
+    last !== undefined && (versions.length >= limits.watchPageEvents || Number(bytes) >= mostBytes);
   const end = more ? last.revision : current < upTo ? current : upTo;
   const events: EncodedEvent[] = [];
   let { revision, seq } = after;
@@ -135,7 +150,7 @@ async function pageOf(
   return { events, place: { revision: end > after.revision ? end : after.revision, seq }, more };
 }
 
-function eventOf(version: MessageRow): NonNullable<SessionEvent["event"]> {
+function eventOf(version: MessageRow): EventKind {
   const value = toAgentMessage(version);
   if (version.deleted_at) return { $case: "messageDeleted", value };
   if (version.version === 1n) return { $case: "messageAppended", value };

@@ -89,3 +89,29 @@ export const findHead = statement<{ revision: bigint; last_seq: bigint }>(
   "find_head",
   `SELECT revision, last_seq FROM conversations WHERE id = $1 AND tenant_id = $2`,
 );
+
+/** What sessions are chosen by. */
+export interface LabelsRow {
+  id: bigint;
+  model_id: string;
+  owner_id: string;
+  tags: string[];
+}
+
+const LABELS = "id, model_id, owner_id, tags";
+
+/** Those of these sessions ($1) that are the tenant's ($2). */
+export const findLabels = statement<LabelsRow>(
+  "find_labels",
+  `SELECT ${LABELS} FROM conversations WHERE id = ANY ($1) AND tenant_id = $2`,
+);
+
+/** The tenant's ($1) next $3 sessions behind an id ($2). */
+export const nextSessions = statement<LabelsRow & { revision: bigint }>(
+  "next_sessions_to_watch",
+  `SELECT ${LABELS}, revision
+     FROM conversations
+    WHERE id > $2 AND tenant_id = $1
+    ORDER BY id
+    LIMIT $3`,
+);

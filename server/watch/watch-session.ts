@@ -1,12 +1,19 @@
 // WatchSession: what happens to a session, first from storage, then as it happens.
-import { setTimeout as sleep } from "node:timers/promises";
 import type { WatchSessionRequest, WatchSessionResponse } from "../../gen/agentstore/v1/watch.js";
 import { RpcError, sessionNotFound } from "../errors/rpc-error.js";
+import type { CallContext } from "../rpc/call.js";
 import { Encoded, type StreamRpc } from "../rpc/method.js";
-import { encodeEvent, findPlace, readEvents } from "./events.js";
-
-/** How often a session is looked at. */
-const POLL_MS = 100;
+import {
+  type EncodedEvent,
+  type EventKind,
+  type EventsPage,
+  encodeEvent,
+  findPlace,
+  firstOf,
+  type Place,
+  readEvents,
+} from "./events.js";
+import type { SessionTopic } from "./session-topic.js";
 
 export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> = {
   validate({ conversationId, afterRevision }, check) {
@@ -14,53 +21,122 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
     check.notNegative("after_revision", afterRevision ?? 0n);
   },
 
-  async *handle({ conversationId, afterRevision }, context) {
-    const { db, limits, principal, signal } = context;
-    const { tenant } = principal;
-    context.note({ conversation_id: conversationId });
-    const found = await findPlace(db, conversationId, tenant, afterRevision, signal);
-    if (!found) throw sessionNotFound(conversationId);
-    const { head } = found;
-    if (afterRevision !== undefined && afterRevision > head.revision) {
-      throw new RpcError(
-        "REVISION_AHEAD",
-        `session ${conversationId} has revision ${head.revision}, not ${afterRevision} yet`,
-        {
-          metadata: {
-            conversation_id: String(conversationId),
-            after_revision: String(afterRevision),
-            revision: String(head.revision),
-          },
-        },
-      );
-    }
-    let { place } = found;
-    let isLive = false;
-    let saidMs = performance.now();
-    for (;;) {
-      const wanted = [{ conversationId, tenant, after: place }];
-      const page = (await readEvents(db, wanted, signal)).get(conversationId);
-      const say = (event: Parameters<typeof encodeEvent>[2]) =>
-        encodeEvent(conversationId, place.revision, event).bytes;
-      if (!page) {
-        place = { ...place, revision: place.revision + 1n };
-        yield new Encoded(say({ $case: "sessionDeleted", value: {} }), () => {});
-        return;
+  handle(request, context) {
+    const { conversationId } = request;
+    context.note({ conversation_id: conversationId, events: 0 });
+    return context.watches.run(async function* (shared) {
+      const topic = shared.open(conversationId, context.principal.tenant);
+      try {
+        // After the topic, so that what happens meanwhile is told to it.
+        const place = await findStart(request, context, topic);
+        shared.catchUp(topic);
+        yield* watch(context, topic, place);
+      } finally {
+        shared.close(topic);
       }
-      ({ place } = page);
-      const pieces = page.events.map(({ bytes }) => bytes);
-      if (!page.more && !isLive) {
-        isLive = true;
-        pieces.push(say({ $case: "caughtUp", value: {} }));
-      }
-      if (pieces.length === 0 && performance.now() - saidMs >= limits.watchHeartbeatMs) {
-        pieces.push(say({ $case: "heartbeat", value: {} }));
-      }
-      if (pieces.length > 0) {
-        yield new Encoded(Buffer.concat(pieces), () => {});
-        saidMs = performance.now();
-      }
-      if (!page.more) await sleep(POLL_MS, undefined, { signal });
-    }
+    });
   },
 };
+
+// Where the watch begins.
+async function findStart(
+  { conversationId, afterRevision }: WatchSessionRequest,
+  { db, principal, signal }: CallContext,
+  topic: SessionTopic,
+): Promise<Place> {
+  const { tenant } = principal;
+  const found = await findPlace(db, conversationId, tenant, afterRevision, signal);
+  if (!found) throw sessionNotFound(conversationId);
+  const { revision } = found.head;
+  if (afterRevision !== undefined && afterRevision > revision) {
+    throw new RpcError(
+      "REVISION_AHEAD",
+      `session ${conversationId} has revision ${revision}: it has not come to ${afterRevision}`,
+      {
+        metadata: {
+          conversation_id: String(conversationId),
+          after_revision: String(afterRevision),
+          revision: String(revision),
+        },
+      },
+    );
+  }
+  topic.begin(found.head);
+  return found.place;
+}
+
+// Tells what the topic keeps, and from storage what it does not.
+async function* watch(
+  context: CallContext,
+  topic: SessionTopic,
+  start: Place,
+): AsyncGenerator<Encoded<WatchSessionResponse>> {
+  const { limits, signal } = context;
+  const { conversationId } = topic;
+  // Where it stands in storage, as of the last page from there.
+  let place: Place | undefined = start;
+  let { revision } = start;
+  let isCaughtUp = false;
+  let count = 0;
+  const say = (kind: EventKind) => encoded([encodeEvent(conversationId, revision, kind)]);
+  for (;;) {
+    if (topic.failure) throw topic.failure;
+    const isGone = topic.removedAt !== undefined;
+    let events = topic.behind(revision);
+    if (events === undefined && !isGone) {
+      if (isCaughtUp) yield say({ $case: "fellBehind", value: {} });
+      isCaughtUp = false;
+      if (place?.revision !== revision) place = await placeAt(context, conversationId, revision);
+      const page = place && (await readPage(context, conversationId, place));
+      if (!page) {
+        // It is gone, which the log will say.
+        await topic.wait(limits.watchHeartbeatMs, signal);
+        continue;
+      }
+      ({ place, events } = page);
+      ({ revision } = place);
+    } else {
+      events = firstOf(events ?? [], limits.pageBytes);
+      revision = events.at(-1)?.revision ?? revision;
+    }
+    if (events.length > 0) {
+      count += events.length;
+      context.note({ events: count });
+      yield encoded(events);
+    } else if (isGone) {
+      revision = topic.removedAt ?? revision;
+      yield say({ $case: "sessionDeleted", value: {} });
+      return;
+    } else if (!isCaughtUp && topic.behind(revision)) {
+      isCaughtUp = true;
+      yield say({ $case: "caughtUp", value: {} });
+    } else if (!(await topic.wait(limits.watchHeartbeatMs, signal))) {
+      yield say({ $case: "heartbeat", value: {} });
+    }
+  }
+}
+
+async function placeAt(
+  { db, principal, signal }: CallContext,
+  conversationId: bigint,
+  revision: bigint,
+): Promise<Place | undefined> {
+  const found = await findPlace(db, conversationId, principal.tenant, revision, signal);
+  return found?.place;
+}
+
+async function readPage(
+  { db, principal, signal }: CallContext,
+  conversationId: bigint,
+  after: Place,
+): Promise<EventsPage | undefined> {
+  const wanted = [{ conversationId, tenant: principal.tenant, after }];
+  return (await readEvents(db, wanted, signal)).get(conversationId);
+}
+
+function encoded(events: EncodedEvent[]): Encoded<WatchSessionResponse> {
+  const [first] = events;
+  const bytes =
+    events.length === 1 && first ? first.bytes : Buffer.concat(events.map(({ bytes }) => bytes));
+  return new Encoded(bytes, () => {});
+}

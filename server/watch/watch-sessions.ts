@@ -1,8 +1,12 @@
-// WatchSessions: what happens to the sessions of a tenant.
+// WatchSessions: what happens to the sessions of a tenant, from a position on.
 import type { WatchSessionsRequest, WatchSessionsResponse } from "../../gen/agentstore/v1/watch.js";
-import { RpcError } from "../errors/rpc-error.js";
+import { clusterOf } from "../changes/read.js";
 import type { StreamRpc } from "../rpc/method.js";
 import { checkTags } from "../sessions/filter.js";
+import { distinctTags } from "../sessions/session.js";
+import { decodeProgress, type Progress } from "./progress.js";
+import { positionExpired, SessionsWatch } from "./sessions-watch.js";
+import type { Following } from "./watches.js";
 
 export const watchSessions: StreamRpc<WatchSessionsRequest, WatchSessionsResponse> = {
   validate({ modelId, ownerId, tags, afterPosition }, check, limits) {
@@ -12,9 +16,31 @@ export const watchSessions: StreamRpc<WatchSessionsRequest, WatchSessionsRespons
     checkTags("tags", tags, limits.filterAllTags, check, limits);
   },
 
-  // biome-ignore lint/correctness/useYield: it has nothing to tell yet
-  // oxlint-disable-next-line require-yield
-  async *handle() {
-    throw new RpcError("OVERLOADED", "this server serves no WatchSessions yet");
+  handle(request, context) {
+    const { modelId, ownerId, tags, afterPosition } = request;
+    context.note({ model_id: modelId, events: 0 });
+    return context.watches.run(async function* (shared) {
+      const { db, principal, signal } = context;
+      const query = <Row>(
+        statement: { name: string; text: string; row?: Row },
+        values: unknown[],
+      ) => db.query(statement, values, signal);
+      const owner = {
+        cluster: await clusterOf({ query }),
+        query: ["WatchSessions", principal.tenant, modelId, ownerId, ...distinctTags(tags).sort()],
+      };
+      const start = startOf(afterPosition, shared);
+      const progress = start ?? decodeProgress(afterPosition ?? "", owner);
+      if (!progress) throw positionExpired();
+      const watch = new SessionsWatch(context, shared, request, owner, progress);
+      yield* watch.run();
+    });
   },
 };
+
+// Undefined for a position that was received before.
+function startOf(afterPosition: string | undefined, { recent }: Following): Progress | undefined {
+  const { position } = recent;
+  if (afterPosition === undefined) return { position };
+  return afterPosition === "" ? { position, walked: 0n } : undefined;
+}

@@ -48,6 +48,8 @@ export interface HttpRequest {
   headers?: Record<string, string | undefined>;
   /** What is sent: bytes, text, or what JSON.stringify makes of it. */
   body?: unknown;
+  /** Whose connections are used; else it is one for this request alone. */
+  agent?: http.Agent;
 }
 
 /**
@@ -58,7 +60,7 @@ export interface HttpRequest {
 export async function send(
   { httpUrl, token, ca }: Pick<Target, "httpUrl" | "token" | "ca">,
   url: string,
-  { method = "POST", headers = {}, body = "" }: HttpRequest = {},
+  { method = "POST", headers = {}, body = "", agent }: HttpRequest = {},
 ): Promise<HttpAnswer> {
   const bytes = Buffer.isBuffer(body) || typeof body === "string" ? body : JSON.stringify(body);
   const all = {
@@ -68,7 +70,7 @@ export async function send(
   };
   const sent = Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
   const place = url.startsWith("/") ? url : `/agentstore.v1.AgentStore/${url}`;
-  const options = { method, headers: sent as Record<string, string>, agent: false, ca };
+  const options = { method, headers: sent as Record<string, string>, agent: agent ?? false, ca };
   const request = httpUrl.startsWith("https:")
     ? https.request(httpUrl + place, options)
     : http.request(httpUrl + place, options);

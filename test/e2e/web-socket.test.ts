@@ -140,7 +140,7 @@ describe("while a call runs", () => {
     const socket = await running();
     socket.send({ cancel: {} });
     const { fault, closeCode } = await socket.rest();
-    expectFaultCode(fault?.code, closeCode);
+    expect([fault?.code, closeCode]).toEqual(["CANCELLED", 1008]);
   });
 
   test.each([
@@ -156,10 +156,6 @@ describe("while a call runs", () => {
     expectFault(fault!, { reason, fields });
     expect(closeCode).toBe(code);
   });
-
-  function expectFaultCode(code: string | undefined, closeCode: number): void {
-    expect([code, closeCode]).toEqual(["CANCELLED", 1008]);
-  }
 });
 
 test("a ping is answered", async () => {
@@ -210,7 +206,7 @@ describe("frames that break the protocol close the socket", () => {
     await store.answers();
   });
 
-  /** The header of a frame and what follows, and the codes with which a server may close. */
+  /** The first bytes of a frame, and the code with which the server closes. */
   test.each([
     ["text that is no UTF-8", [0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007],
     ["no mask", [0x81, 0x02, 0x7b, 0x7d], 1002],
@@ -220,16 +216,7 @@ describe("frames that break the protocol close the socket", () => {
     ["a length of 2^63", [0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1009],
     ["a length of 100 MB", [0x81, 0xff, 0, 0, 0, 0, 5, 0xf5, 0xe1, 0, 0, 0, 0, 0], 1009],
   ])("%s", async (_, bytes, code) => {
-    const { hostname, port } = new URL(store.target.httpUrl);
-    const raw = net.connect(Number(port), hostname.replace(/^\[|\]$/g, ""));
-    raw.on("error", () => {});
-    raw.write(
-      "GET /agentstore.v1.AgentStore/StreamMessages HTTP/1.1\r\nHost: localhost\r\n" +
-        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-    );
-    const [head] = (await once(raw, "data")) as [Buffer];
-    expect(head.toString()).toMatch(/^HTTP\/1\.1 101 /);
+    const raw = await upgrade();
     raw.end(Buffer.from(bytes));
     const chunks: Buffer[] = [];
     for await (const chunk of raw) chunks.push(chunk as Buffer);
@@ -241,19 +228,23 @@ describe("frames that break the protocol close the socket", () => {
 
 test("10,000 sockets in a row", async () => {
   const open = async (count: number) => {
-    for (let n = 0; n < count; n++) {
-      const { hostname, port } = new URL(store.target.httpUrl);
-      const raw = net.connect(Number(port), hostname.replace(/^\[|\]$/g, ""));
-      raw.on("error", () => {});
-      raw.write(
-        "GET /agentstore.v1.AgentStore/StreamMessages HTTP/1.1\r\nHost: localhost\r\n" +
-          "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-          "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-      );
-      await once(raw, "data");
-      raw.destroy();
-    }
+    for (let n = 0; n < count; n++) (await upgrade()).destroy();
   };
   await Promise.all(Array.from({ length: 8 }, () => open(1_250)));
   await store.answers();
 });
+
+/** Opens a WebSocket of which the test decides every byte. */
+async function upgrade(): Promise<net.Socket> {
+  const { hostname, port } = new URL(store.target.httpUrl);
+  const raw = net.connect(Number(port), hostname.replace(/^\[|\]$/g, ""));
+  raw.on("error", () => {});
+  raw.write(
+    "GET /agentstore.v1.AgentStore/StreamMessages HTTP/1.1\r\nHost: localhost\r\n" +
+      "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+      "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+  );
+  const [head] = (await once(raw, "data")) as [Buffer];
+  expect(head.toString()).toMatch(/^HTTP\/1\.1 101 /);
+  return raw;
+}

@@ -3,6 +3,7 @@ import { Server, ServerCredentials } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AuditSealer } from "../../server/audit/sealer.js";
 import { withoutAuthentication } from "../../server/auth/tokens.js";
+import { ChangeFeed } from "../../server/changes/feed.js";
 import { limits } from "../../server/config.js";
 import { Database } from "../../server/db/database.js";
 import { makeLogger } from "../../server/log.js";
@@ -14,6 +15,7 @@ import type { AdminRpcs, Rpcs } from "../../server/rpc/method.js";
 import { allMethods } from "../../server/rpc/methods.js";
 import { getSession } from "../../server/sessions/get-session.js";
 import { PolicySnapshots } from "../../server/snapshots/policy-snapshots.js";
+import { Watches } from "../../server/watch/watches.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { holdLock, untilQuiet } from "../harness/postgres-watch.js";
 import { failureOf, Stubs } from "../harness/stubs.js";
@@ -35,6 +37,7 @@ beforeAll(async () => {
     appends: new AppendQueue(db),
     audit: new AuditSealer(db, logger),
     snapshots: new PolicySnapshots(db, logger),
+    watches: new Watches(db, new ChangeFeed(db, logger, true), logger),
     limits: { ...limits, callMs: 50 as typeof limits.callMs, messageBytes: 1_000 },
   };
   const methods = allMethods(

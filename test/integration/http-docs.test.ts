@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { WebSocket } from "ws";
+import { limits } from "../../server/config.js";
 import { startServer, type TestServer } from "../harness/server.js";
 
 const page = await readFile(path.resolve(import.meta.dirname, "../../docs/http.md"), "utf8");
@@ -35,19 +36,48 @@ test("the calls answer", async () => {
   expect(rest).toHaveLength(1);
 });
 
-test("the stream is read", async () => {
-  const source = blocks.find(([, language]) => language === "js")?.[2] ?? "";
+test("the limits are those that the server has", () => {
+  const mib = 1024 * 1024;
+  for (const text of [
+    `${limits.requestBytes / mib} MiB a request`,
+    `${limits.callMs / 1000} s at the most`,
+    `more than ${limits.socketFrameBytes / mib} MiB closes it`,
+    `every ${limits.socketPingMs / 1000} seconds`,
+    `after ${limits.socketStartMs / 1000} seconds`,
+    `${limits.webSockets.toLocaleString("en")} sockets a process`,
+  ]) {
+    expect(page.replaceAll("\n", " ")).toContain(text);
+  }
+});
+
+/** Runs a script of the page until it has written so many lines, and then ends its sockets. */
+async function inBrowser(source: string, count: number): Promise<string[]> {
   const here = source.replace("ws://127.0.0.1:50052", server.httpUrl.replace("http", "ws"));
   expect(here).not.toBe(source);
+  const sockets: WebSocket[] = [];
+  class PageSocket extends WebSocket {
+    constructor(url: string) {
+      super(url);
+      sockets.push(this);
+    }
+  }
   const lines = await new Promise<string[]>((resolve) => {
     const read: string[] = [];
     const log = (...words: unknown[]) => {
-      read.push(words.join(" "));
-      if (words[0] === "that is all") resolve(read);
+      if (read.push(words.join(" ")) === count) resolve(read);
     };
-    runInNewContext(here, { WebSocket, console: { log } });
+    runInNewContext(here, { WebSocket: PageSocket, console: { log }, setTimeout: () => {} });
   });
-  expect(lines).toEqual(["1 Hello", "that is all"]);
+  for (const socket of sockets) socket.terminate();
+  return lines;
+}
+
+test("the streams are read", async () => {
+  const [messages, watch] = blocks.flatMap(([, language, text = ""]) =>
+    language === "js" ? [text] : [],
+  );
+  expect(await inBrowser(messages!, 2)).toEqual(["1 Hello", "that is all"]);
+  expect(await inBrowser(watch!, 1)).toEqual(["Hello"]);
 });
 
 test("the error is the one that is shown", async () => {

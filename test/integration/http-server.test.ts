@@ -227,14 +227,15 @@ test("the audit log has the address of who called", async () => {
 
 describe("a server that stops", () => {
   test("lets calls finish, and ends connections that idle", async () => {
-    const where = await serveApart();
+    // More than the test has: what waits for it fails.
+    const where = await serveApart("--grace-seconds", "3600");
     const id = await newSession(where);
     const agent = new http.Agent({ keepAlive: true });
     const idle = http.get(`${where.httpUrl}/healthz`, { agent });
     const [response] = (await once(idle, "response")) as [http.IncomingMessage];
     response.resume();
     const lock = await holdSession(database.url, BigInt(id));
-    const answer = append(where, id);
+    const answer = append(where, id, { agent });
     await untilBlocked(database.url);
     where.child.kill("SIGTERM");
     await until("it takes no more", () =>

@@ -1,28 +1,15 @@
 // WebSockets around their calls: who gets in, who is waited for, and what a reader costs that stalls.
 import { createHash } from "node:crypto";
-import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { WebSocket } from "ws";
-import { AuditSealer } from "../../server/audit/sealer.js";
-import { withoutAuthentication } from "../../server/auth/tokens.js";
-import { limits } from "../../server/config.js";
-import { Database } from "../../server/db/database.js";
-import { HttpServer } from "../../server/http/http-server.js";
-import { makeLogger } from "../../server/log.js";
-import { AppendQueue } from "../../server/messages/append-queue.js";
-import { streamMessages } from "../../server/messages/stream-messages.js";
 import { projectRoot } from "../../server/paths.js";
-import { CallsInFlight } from "../../server/rpc/calls-in-flight.js";
-import type { AdminRpcs, Rpcs } from "../../server/rpc/method.js";
-import { allMethods } from "../../server/rpc/methods.js";
-import { PolicySnapshots } from "../../server/snapshots/policy-snapshots.js";
 import { Socket, streamOver } from "../e2e/web-socket.js";
-import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
+import { fillLongSession } from "../harness/long-session.js";
+import { growthUntilCalm, residentBytes } from "../harness/memory.js";
+import { createDatabase, type TestDatabase } from "../harness/postgres.js";
 import { holdLock, until, untilBlocked, untilQuiet } from "../harness/postgres-watch.js";
 import {
   type SpawnedServer,
@@ -46,23 +33,7 @@ const CONTENT = 2_500;
 beforeAll(async () => {
   database = await createDatabase();
   directory = await mkdtemp(path.join(tmpdir(), "agentstore-sockets-"));
-  await withClient(database.url, async (client) => {
-    await client.query("INSERT INTO models (id) VALUES ('gpt-4')");
-    await client.query(
-      `INSERT INTO conversations (model_id, last_seq, revision, message_count, user_messages,
-         total_characters, first_message_ms, last_message_ms, first_message)
-       VALUES ('gpt-4', $1::int, 1 + $1::int, $1::int, $1::int, $1::bigint * $2::int,
-         1, $1::int, left(lpad('1', $2::int, 'x'), 200))`,
-      [MESSAGES, CONTENT],
-    );
-    await client.query("ALTER TABLE conversation_messages ALTER content SET STORAGE PLAIN");
-    await client.query(
-      `INSERT INTO conversation_messages (conversation_id, seq, revision, role, content, ts_ms)
-       SELECT 1, n, 1 + n, 'user', lpad(n::text, $2::int, 'x'), n
-         FROM generate_series(1, $1::int) AS n`,
-      [MESSAGES, CONTENT],
-    );
-  });
+  await fillLongSession(database.url, { messages: MESSAGES, characters: CONTENT });
 });
 
 afterEach(async () => {
@@ -194,13 +165,10 @@ describe("a server that stops", () => {
 
 test("a reader that stalls costs a page or two, and then gets the rest in order", async () => {
   const server = await serveApart("--log-level", "warn");
-  const residentBytes = () => {
-    const status = readFileSync(`/proc/${server.child.pid}/status`, "utf8");
-    return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
-  };
+  const pid = server.child.pid!;
   // What a server needs once it has worked at all is no growth.
   await streamOver(server, "StreamMessages", { ...whole, lastN: "5000" });
-  const before = residentBytes();
+  const before = residentBytes(pid);
   const readers = await Promise.all(
     Array.from({ length: 4 }, async () => {
       const socket = await Socket.open(server, "StreamMessages");
@@ -210,14 +178,7 @@ test("a reader that stalls costs a page or two, and then gets the rest in order"
       return { socket, first };
     }),
   );
-  let most = 0;
-  for (let calm = 0; calm < 8; calm++) {
-    await sleep(250);
-    const growth = residentBytes() - before;
-    if (growth > most + MIB) calm = 0;
-    most = Math.max(most, growth);
-    if (most > MESSAGES * CONTENT) break;
-  }
+  const most = await growthUntilCalm(pid, before, MESSAGES * CONTENT);
   process.stdout.write(`4 stalled WebSockets: +${Math.round(most / MIB)} MiB\n`);
   // Of four streams of 100 MB: pages, their forms on the way to JSON, garbage not yet collected.
   expect(most).toBeLessThan(150 * MIB);
@@ -240,96 +201,4 @@ test("workers share the port", async () => {
     expect(responses).toHaveLength(1);
   }
   await until("both have served", () => new Set(logged(server).map(({ pid }) => pid)).size === 2);
-});
-
-describe("limits", () => {
-  type Changed = Partial<Record<keyof typeof limits, number>>;
-
-  /** A server whose limits are smaller than those that the service has. */
-  async function serveWith(changed: Changed): Promise<{ httpUrl: string; close(): void }> {
-    const logger = makeLogger("silent");
-    const db = new Database(database.url, { poolSize: 2 });
-    const calls = new CallsInFlight();
-    const environment = {
-      db,
-      appends: new AppendQueue(db),
-      audit: new AuditSealer(db, logger),
-      snapshots: new PolicySnapshots(db, logger),
-      limits: { ...limits, ...(changed as object), messageBytes: 1_000 },
-    };
-    const server = new HttpServer(
-      { host: "127.0.0.1", port: 0, allowOrigins: [], localOnly: true },
-      {
-        methods: allMethods(
-          { store: { streamMessages } as Rpcs, admin: {} as AdminRpcs },
-          { logger, authenticate: withoutAuthentication },
-        ),
-        environment,
-        calls,
-        authenticate: withoutAuthentication,
-        health: { isServing: true, shutDown: async () => {} },
-      },
-    );
-    const port = await server.listen();
-    stops.push(async () => {
-      const closed = server.close();
-      server.cut();
-      await closed;
-      calls.close();
-      await db.close();
-    });
-    return { httpUrl: `http://127.0.0.1:${port}`, close: () => server.cut() };
-  }
-
-  test("a socket without a start is closed", async () => {
-    const server = await serveWith({ socketStartMs: 100 });
-    const socket = await Socket.open(server, "StreamMessages");
-    expect(await socket.rest()).toMatchObject({
-      fault: { reason: "DEADLINE_EXCEEDED" },
-      closeCode: 1008,
-    });
-  });
-
-  test("a peer that does not answer pings is cut off, one that does is not", async () => {
-    const server = await serveWith({ socketPingMs: 100 });
-    const alive = await Socket.open(server, "StreamMessages");
-    const dead = new WebSocket(
-      `${server.httpUrl.replace("http", "ws")}/agentstore.v1.AgentStore/StreamMessages`,
-      { autoPong: false },
-    );
-    await once(dead, "open");
-    const [code] = (await once(dead, "close")) as [number];
-    expect(code).toBe(1006);
-    alive.send({ start: one });
-    expect((await alive.rest()).closeCode).toBe(1000);
-  });
-
-  test("there are so many sockets and no more", async () => {
-    const server = await serveWith({ webSockets: 2 });
-    const first = await Socket.open(server, "StreamMessages");
-    await Socket.open(server, "StreamMessages");
-    await expect(Socket.open(server, "StreamMessages")).rejects.toThrow("HTTP 503");
-    first.send({ start: one });
-    await first.rest();
-    await until("there is room again", () =>
-      Socket.open(server, "StreamMessages").then(
-        () => true,
-        () => false,
-      ),
-    );
-  });
-
-  test("a page that is not read in time ends its stream", async () => {
-    const server = await serveWith({ socketPingMs: 100 });
-    const socket = await Socket.open(server, "StreamMessages");
-    socket.send({ start: whole });
-    await socket.next();
-    socket.raw.pause();
-    await untilQuiet(database.url);
-    await sleep(500);
-    socket.raw.resume();
-    const { responses, closeCode } = await socket.rest();
-    expect(closeCode).toBe(1006);
-    expect(responses.length).toBeLessThan(MESSAGES / 100);
-  });
 });

@@ -1,9 +1,9 @@
 // A reader that stalls costs the server a page or two, however long the stream.
-import { readFileSync } from "node:fs";
-import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { assertCountersAgree } from "../../harness/counters.js";
-import { createDatabase, type TestDatabase, withClient } from "../../harness/postgres.js";
+import { fillLongSession } from "../../harness/long-session.js";
+import { growthUntilCalm, residentBytes } from "../../harness/memory.js";
+import { createDatabase, type TestDatabase } from "../../harness/postgres.js";
 import { type SpawnedServer, spawnServer } from "../../harness/server.js";
 import { pages, Stubs } from "../../harness/stubs.js";
 
@@ -16,27 +16,10 @@ let server: SpawnedServer;
 let stubs: Stubs;
 const conversationId = 1n;
 
-// Loaded by SQL, as 100,000 appends would take a minute: 250 MB with right counters.
+// 250 MB.
 beforeAll(async () => {
   database = await createDatabase();
-  await withClient(database.url, async (client) => {
-    await client.query("INSERT INTO models (id) VALUES ('gpt-4')");
-    await client.query(
-      `INSERT INTO conversations (model_id, last_seq, revision, message_count, user_messages,
-         total_characters, first_message_ms, last_message_ms, first_message)
-       VALUES ('gpt-4', $1::int, 1 + $1::int, $1::int, $1::int, $1::bigint * $2::int,
-         1, $1::int, left(lpad('1', $2::int, 'x'), 200))`,
-      [MESSAGES, CONTENT],
-    );
-    // Kept as it is: to compress it would take longer than all the rest.
-    await client.query("ALTER TABLE conversation_messages ALTER content SET STORAGE PLAIN");
-    await client.query(
-      `INSERT INTO conversation_messages (conversation_id, seq, revision, role, content, ts_ms)
-       SELECT 1, n, 1 + n, 'user', lpad(n::text, $2::int, 'x'), n
-         FROM generate_series(1, $1::int) AS n`,
-      [MESSAGES, CONTENT],
-    );
-  });
+  await fillLongSession(database.url, { messages: MESSAGES, characters: CONTENT });
   expect(await assertCountersAgree(database.url)).toBe(1);
   server = await spawnServer(["--database-url", database.url, "--log-level", "warn"]);
   stubs = new Stubs(server.address);
@@ -50,11 +33,6 @@ afterAll(async () => {
   await database?.drop();
 });
 
-function residentBytes(): number {
-  const status = readFileSync(`/proc/${server.child.pid}/status`, "utf8");
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]) * 1024;
-}
-
 /** Opens a stream on a connection of its own, reads one page and stalls. */
 async function stalledReader() {
   const own = new Stubs(server.address);
@@ -65,22 +43,13 @@ async function stalledReader() {
   return { own, reader, first: first.value };
 }
 
-/** The growth of the server's memory while nobody reads, sampled until it has stopped growing. */
-async function growthWhileStalled(before: number): Promise<number> {
-  let most = 0;
-  for (let calm = 0; calm < 8; calm++) {
-    await sleep(250);
-    const growth = residentBytes() - before;
-    if (growth > most + MIB) calm = 0;
-    most = Math.max(most, growth);
-    // A server that reads on would pass any bound on its way to the whole stream.
-    if (most > MESSAGES * CONTENT) break;
-  }
-  return most;
+/** The growth of the server's memory while nobody reads: one that reads on would read all. */
+function growthWhileStalled(before: number): Promise<number> {
+  return growthUntilCalm(server.child.pid!, before, MESSAGES * CONTENT);
 }
 
 test("one reader stalls, then reads on and gets all 100,000 in order", async () => {
-  const before = residentBytes();
+  const before = residentBytes(server.child.pid!);
   const { own, reader, first } = await stalledReader();
   const growth = await growthWhileStalled(before);
   report(
@@ -100,12 +69,12 @@ test("one reader stalls, then reads on and gets all 100,000 in order", async () 
     expect(page.lastSeq).toBe(seq);
   }
   expect(seq).toBe(BigInt(MESSAGES));
-  report(`read to its end: +${mib(residentBytes() - before)}`);
+  report(`read to its end: +${mib(residentBytes(server.child.pid!) - before)}`);
   own.close();
 });
 
 test("eight readers stall at once, and the server serves others meanwhile", async () => {
-  const before = residentBytes();
+  const before = residentBytes(server.child.pid!);
   const readers = await Promise.all(Array.from({ length: 8 }, stalledReader));
   const growth = await growthWhileStalled(before);
   report(`8 stalled readers: +${mib(growth)} over ${mib(before)}`);

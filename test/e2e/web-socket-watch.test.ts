@@ -1,0 +1,74 @@
+// The other streams over WebSockets: what happens to a session, as it happens, and exports.
+import { expect, test } from "vitest";
+import { ExportFormat } from "../../gen/agentstore/v1/transfer.js";
+import { userMessage, useStore } from "./store.js";
+import { exportText } from "./transfers.js";
+import { Socket, streamOver } from "./web-socket.js";
+
+const store = useStore();
+
+interface Event {
+  conversationId: string;
+  revision: string;
+  messageAppended?: { seq: string; content: string };
+  sessionDeleted?: object;
+  caughtUp?: object;
+}
+
+/** The events of a watch, one by one. */
+async function* events(socket: Socket): AsyncGenerator<Event> {
+  for (let frame = await socket.next(); frame?.response; frame = await socket.next()) {
+    yield* (frame.response["events"] ?? []) as Event[];
+  }
+}
+
+async function watch(start: object): Promise<{ socket: Socket; seen: AsyncGenerator<Event> }> {
+  const socket = await Socket.open(store.target, "WatchSession");
+  socket.send({ start });
+  return { socket, seen: events(socket) };
+}
+
+/** The next event that says a message was appended. */
+async function nextAppended(seen: AsyncGenerator<Event>): Promise<Event> {
+  for (;;) {
+    const { done, value } = await seen.next();
+    if (done) throw new Error("the watch has ended");
+    if (value.messageAppended) return value;
+  }
+}
+
+test("a session is watched as it grows, from a revision on, to its end", async () => {
+  const conversationId = await store.newConversation(2);
+  const request = { conversationId: String(conversationId), afterRevision: "0" };
+  const { socket, seen } = await watch(request);
+  expect((await nextAppended(seen)).messageAppended?.content).toBe("1");
+  const second = await nextAppended(seen);
+  expect(second.messageAppended).toMatchObject({ seq: "2", content: "2" });
+  await store.call("addMessage", { conversationId, message: userMessage("3") });
+  const third = await nextAppended(seen);
+  expect(third.messageAppended?.content).toBe("3");
+  expect(BigInt(third.revision)).toBeGreaterThan(BigInt(second.revision));
+  socket.raw.terminate();
+
+  await store.call("addMessage", { conversationId, message: userMessage("4") });
+  const resumed = await watch({ ...request, afterRevision: third.revision });
+  expect((await nextAppended(resumed.seen)).messageAppended?.content).toBe("4");
+  await store.call("deleteSession", { conversationId });
+  let last: Event | undefined;
+  for await (const event of resumed.seen) last = event;
+  expect(last).toHaveProperty("sessionDeleted");
+  expect(await resumed.socket.closed).toBe(1000);
+});
+
+test("an export is that of gRPC", async () => {
+  const conversationId = await store.newConversation(20);
+  const ids = { conversationIds: [String(conversationId)] };
+  const answer = await streamOver(store.target, "ExportSessions", {
+    ...ids,
+    format: "EXPORT_FORMAT_OPENAI",
+  });
+  expect(answer.closeCode).toBe(1000);
+  const chunks = answer.responses.map(({ chunk = "" }) => Buffer.from(chunk as string, "base64"));
+  const request = { conversationIds: [conversationId], format: ExportFormat.OPENAI };
+  expect(Buffer.concat(chunks).toString()).toBe(await exportText(store, request));
+});
