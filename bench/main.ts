@@ -15,6 +15,7 @@ import { startWorker } from "./lib/worker.js";
 import { measureLists } from "./lists.js";
 import { measureSearch } from "./search.js";
 import { measureStreams } from "./stream.js";
+import { measureWatches } from "./watch.js";
 
 const GROUPS = {
   append: measureAppends,
@@ -23,6 +24,7 @@ const GROUPS = {
   forks: measureForks,
   audit: measureAudit,
   search: measureSearch,
+  watch: measureWatches,
 };
 
 const { values: options } = parseArgs({

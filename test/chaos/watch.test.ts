@@ -22,7 +22,7 @@ const SESSIONS = 4;
 const WRITERS = 3;
 const STORE_FOLLOWERS = 3;
 
-const rounds = Number(process.env.CHAOS_ROUNDS ?? 6);
+const rounds = Number(process.env.CHAOS_WATCH_ROUNDS ?? 4);
 const seed = Number(process.env.CHAOS_SEED ?? randomInt(2 ** 31));
 const random = randomFrom(seed);
 
