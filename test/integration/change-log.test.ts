@@ -117,6 +117,23 @@ test("pages part no transaction, and add up to what there is", async () => {
   expect(idsOf(await read(position, 10))).toEqual([100n]);
 });
 
+test("a page does not end between two changes of a session that have their numbers the wrong way round", async () => {
+  const start = await end();
+  await withClient(database.url, async (early) => {
+    await early.query("BEGIN");
+    await early.query("SELECT pg_current_xact_id()");
+    // It has a higher number, and changes the session first.
+    await change(1, 1);
+    await early.query(INSERT, [1, 2, 2]);
+    await early.query("COMMIT");
+  });
+  await change(2);
+  const page = await read(start, 1);
+  expect(new Set(page.changes.map((one) => one.first_revision))).toEqual(new Set([1n, 2n]));
+  expect(idsOf(page)).toEqual([1n, 1n]);
+  expect(idsOf(await read(page.position))).toEqual([2n]);
+});
+
 test("a page is a range of the key, however long a transaction runs", async () => {
   const open = await openChange(1);
   const start = await end();
