@@ -17,18 +17,25 @@ fi
 root=$directory/root
 bin=/usr/lib/postgresql/17/bin
 port=$(node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })')
-run() { chroot --userspec=postgres:postgres "$root" env LC_ALL=C.UTF-8 "$@"; }
+within=(chroot --userspec=postgres:postgres "$root" env LC_ALL=C.UTF-8)
 
 rm -rf "$root/var/lib/postgresql/test"
-run "$bin/initdb" -D /var/lib/postgresql/test --auth=trust --no-sync --encoding=UTF8 \
+"${within[@]}" "$bin/initdb" -D /var/lib/postgresql/test --auth=trust --no-sync --encoding=UTF8 \
   --locale-provider=builtin --builtin-locale=C.UTF-8 >/dev/null
-run "$bin/postgres" -D /var/lib/postgresql/test -c listen_addresses=127.0.0.1 -c "port=$port" \
-  -c unix_socket_directories= -c fsync=off -c synchronous_commit=off -c full_page_writes=off \
-  -c max_connections=200 -c dynamic_shared_memory_type=mmap \
+# Not by a function: signals have to reach Postgres, not a shell around it.
+"${within[@]}" "$bin/postgres" -D /var/lib/postgresql/test -c listen_addresses=127.0.0.1 \
+  -c "port=$port" -c unix_socket_directories= -c fsync=off -c synchronous_commit=off \
+  -c full_page_writes=off -c max_connections=200 -c dynamic_shared_memory_type=mmap \
   >"$directory/postgres.log" 2>&1 &
 server=$!
-trap 'kill -INT "$server" 2>/dev/null; wait "$server"' EXIT INT TERM
-until run "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
+stop() {
+  trap - EXIT INT TERM
+  kill -INT "$server" 2>/dev/null || true
+  wait "$server" || true
+  exit
+}
+trap stop EXIT INT TERM
+until "${within[@]}" "$bin/pg_isready" -q -h 127.0.0.1 -p "$port"; do
   kill -0 "$server"
   sleep 0.1
 done

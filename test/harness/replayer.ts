@@ -200,10 +200,10 @@ export class Replayer {
       }
       case "search": {
         const { query, limit } = step;
-        const found = () => model.search(this.#modelId, query, limit);
-        await this.#check("searchMessages", { modelId: this.#modelId, query, limit }, () => ({
-          answer: { results: found().map((message) => ({ message })) },
-        }));
+        const modelId = this.#modelId;
+        const { results } = await this.stubs.call("searchMessages", { modelId, query, limit });
+        const found = results.map(({ message }) => message);
+        expect(found, "searchMessages").toEqual(model.search(modelId, query, limit));
       }
     }
   }
