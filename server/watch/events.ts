@@ -81,19 +81,7 @@ export async function readEvents(
 ): Promise<Map<bigint, EventsPage>> {
   // Together they weigh no more than one page may.
   const bytes = Math.ceil(limits.pageBytes / wanted.length);
-  const rows = await db.query(
-    sql.readEvents,
-    [
-      wanted.map(({ conversationId }) => conversationId),
-      wanted.map(({ tenant }) => tenant),
-      wanted.map(({ after }) => after.revision),
-      wanted.map(({ after }) => after.seq),
-      wanted.map(({ upTo = MOST }) => upTo),
-      limits.watchPageEvents,
-      bytes,
-    ],
-    signal,
-  );
+  const rows = await readRows(db, wanted, bytes, signal);
   const found = new Map<bigint, sql.EventRow[]>();
   for (const row of rows) {
     const others = found.get(row.watched);
@@ -112,6 +100,28 @@ export async function readEvents(
 }
 
 const MOST = 2n ** 63n - 1n;
+
+async function readRows(
+  db: Database,
+  wanted: readonly Wanted[],
+  bytes: number,
+  signal: AbortSignal,
+): Promise<sql.EventRow[]> {
+  const most = [limits.watchPageEvents, bytes];
+  const rows = wanted.map(({ conversationId, tenant, after, upTo = MOST }) => [
+    conversationId,
+    tenant,
+    after.revision,
+    after.seq,
+    upTo,
+  ]);
+  if (db.shards) {
+    const each = rows.map((row) => db.query(sql.readEventsOfOne, [...row, ...most], signal));
+    return (await Promise.all(each)).flat();
+  }
+  const columns = [0, 1, 2, 3, 4].map((column) => rows.map((row) => row[column]));
+  return await db.query(sql.readEvents, [...columns, ...most], signal);
+}
 
 async function pageOf(
   db: Database,

@@ -125,11 +125,8 @@ export class SessionsWatch {
       } else if (!isCaughtUp) {
         isCaughtUp = true;
         yield* this.#say({ $case: "caughtUp", value: {} });
-      } else {
-        yield* this.#flush();
-        if (!(await recent.wait(limits.watchHeartbeatMs, signal))) {
-          yield* this.#say({ $case: "heartbeat", value: {} });
-        }
+      } else if (!(await recent.wait(limits.watchHeartbeatMs, signal))) {
+        yield* this.#say({ $case: "heartbeat", value: {} });
       }
     }
   }

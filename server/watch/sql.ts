@@ -12,51 +12,68 @@ export type EventRow = {
   bytes_so_far: bigint;
 } & (MessageRow | { seq: null });
 
-// What happened to the messages of sessions, a page for each: $1 sessions, $2 their tenant's, behind
-// the revisions $3 and the seqs $4, up to the revisions $5; $6 versions and $7 bytes at the most.
+// What happened to the messages of sessions, a page for each: sessions and their tenant's, behind
+// revisions and seqs, up to revisions; $6 versions and $7 bytes at the most.
 //
 // First versions lie behind the seq, in the order of their revisions: among the messages that never
 // changed, no more than a page of them need be looked at. All other versions are found by the indexes
 // on their revisions. A session that is gone has no row.
-export const readEvents = statement<EventRow>(
+const eventsOf = (name: string, sessions: string, w: Record<WantedColumn, string>) =>
+  statement<EventRow>(
+    name,
+    `SELECT c.id AS watched, c.revision AS session_revision, e.*
+       FROM ${sessions}
+       LEFT JOIN LATERAL (
+         SELECT *
+           FROM (
+             SELECT *, sum(bytes) OVER (ORDER BY revision, seq ROWS UNBOUNDED PRECEDING)::bigint
+                         AS bytes_so_far
+               FROM (
+                 SELECT *
+                   FROM (
+                     (SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes
+                        FROM conversation_messages
+                       WHERE conversation_id = ${w.id} AND seq > ${w.seq}
+                         AND seq <= ${w.seq} + $6 AND version = 1)
+                      UNION ALL
+                     (SELECT ${COLUMNS}, ${MESSAGE_BYTES}
+                        FROM conversation_messages
+                       WHERE conversation_id = ${w.id} AND revision > ${w.revision} AND version > 1
+                       ORDER BY revision
+                       LIMIT $6)
+                      UNION ALL
+                     (SELECT ${COLUMNS}, ${MESSAGE_BYTES}
+                        FROM message_versions
+                       WHERE conversation_id = ${w.id} AND revision > ${w.revision}
+                       ORDER BY revision
+                       LIMIT $6)
+                   ) AS versions
+                  WHERE revision > ${w.revision} AND revision <= ${w.upTo}
+                  ORDER BY revision, seq
+                  LIMIT $6
+               ) AS first
+           ) AS sized
+          WHERE bytes_so_far - bytes < $7
+       ) AS e ON true
+      ORDER BY c.id, e.revision, e.seq`,
+  );
+
+type WantedColumn = "id" | "revision" | "seq" | "upTo";
+
+/** $1 to $5: the columns of the sessions. */
+export const readEvents = eventsOf(
   "read_events",
-  `SELECT c.id AS watched, c.revision AS session_revision, e.*
-     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-            AS w (id, tenant_id, after_revision, after_seq, up_to)
-     JOIN conversations AS c ON c.id = w.id AND c.tenant_id = w.tenant_id
-     LEFT JOIN LATERAL (
-       SELECT *
-         FROM (
-           SELECT *, sum(bytes) OVER (ORDER BY revision, seq ROWS UNBOUNDED PRECEDING)::bigint
-                       AS bytes_so_far
-             FROM (
-               SELECT *
-                 FROM (
-                   (SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes
-                      FROM conversation_messages
-                     WHERE conversation_id = w.id AND seq > w.after_seq
-                       AND seq <= w.after_seq + $6 AND version = 1)
-                    UNION ALL
-                   (SELECT ${COLUMNS}, ${MESSAGE_BYTES}
-                      FROM conversation_messages
-                     WHERE conversation_id = w.id AND revision > w.after_revision AND version > 1
-                     ORDER BY revision
-                     LIMIT $6)
-                    UNION ALL
-                   (SELECT ${COLUMNS}, ${MESSAGE_BYTES}
-                      FROM message_versions
-                     WHERE conversation_id = w.id AND revision > w.after_revision
-                     ORDER BY revision
-                     LIMIT $6)
-                 ) AS versions
-                WHERE revision > w.after_revision AND revision <= w.up_to
-                ORDER BY revision, seq
-                LIMIT $6
-             ) AS first
-         ) AS sized
-        WHERE bytes_so_far - bytes < $7
-     ) AS e ON true
-    ORDER BY c.id, e.revision, e.seq`,
+  `unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
+     AS w (id, tenant_id, after_revision, after_seq, up_to)
+   JOIN conversations AS c ON c.id = w.id AND c.tenant_id = w.tenant_id`,
+  { id: "w.id", revision: "w.after_revision", seq: "w.after_seq", upTo: "w.up_to" },
+);
+
+/** As readEvents, for one session, which routes to its shard on Citus. */
+export const readEventsOfOne = eventsOf(
+  "read_events_of_one",
+  "(SELECT * FROM conversations WHERE id = $1::bigint AND tenant_id = $2::text) AS c",
+  { id: "$1::bigint", revision: "$3::bigint", seq: "$4::bigint", upTo: "$5::bigint" },
 );
 
 // The last message that had been appended at the revision $2 of the session $1: by halves, as first

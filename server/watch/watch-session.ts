@@ -89,8 +89,10 @@ async function* watch(
       if (place?.revision !== revision) place = await placeAt(context, conversationId, revision);
       const page = place && (await readPage(context, conversationId, place));
       if (!page) {
-        // It is gone, which the log will say.
-        await topic.wait(limits.watchHeartbeatMs, signal);
+        // It is gone, which the log will say, if it has not meanwhile.
+        if (topic.removedAt === undefined && !topic.failure) {
+          await topic.wait(limits.watchHeartbeatMs, signal);
+        }
         continue;
       }
       ({ place, events } = page);

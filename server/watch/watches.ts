@@ -111,6 +111,8 @@ export class Following {
     const key = keyOf(conversationId, tenant);
     const topic = this.#topics.get(key) ?? new SessionTopic(conversationId, tenant, this.kept);
     this.#topics.set(key, topic);
+    // The feed may have been lost since the watch asked for it.
+    topic.failure = this.recent.failure;
     topic.watchers++;
     return topic;
   }

@@ -7,6 +7,7 @@ import { createDatabase, type TestDatabase, withClient } from "../harness/postgr
 import { holdSession } from "../harness/postgres-watch.js";
 import { startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
+import { assertTold, SessionsWatcher, SessionWatcher } from "../harness/watching.js";
 
 const SHARDS = 4;
 const NODES = 2;
@@ -141,4 +142,21 @@ test.each([
     await withClient(database.url, (client) => client.query("DROP TABLE pg_dist_partition"));
   await appendEverywhere();
   expect((await groups()).some(({ nodes }) => nodes > 1)).toBe(true);
+});
+
+test("watches read each session by itself, and tell what there is and what happens", async () => {
+  await withClient(database.url, (client) => client.query(STAND_IN));
+  const ids = await appendEverywhere();
+  const one = new SessionWatcher(stubs!.channel, ids[0]!, 0n);
+  const all = new SessionsWatcher(stubs!.channel, { afterPosition: "" });
+  await Promise.all([one, all].map((watcher) => watcher.untilKind("caughtUp")));
+  for (const conversationId of ids) {
+    await stubs!.call("addMessage", { conversationId, message: newMessage({ content: "end" }) });
+  }
+  await one.until("the end", (told) => told.at(-1)?.content === "end");
+  const isEnd = ({ content }: { content?: string }) => content === "end";
+  await all.until("all ends", (told) => told.filter(isEnd).length === ids.length);
+  await assertTold(database.url, ids[0]!, one.told);
+  for (const id of ids) await assertTold(database.url, id, all.told);
+  for (const watcher of [one, all]) watcher.cancel();
 });

@@ -4,6 +4,8 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AgentStoreError } from "../../client/errors.js";
 import { Role } from "../../gen/agentstore/v1/messages.js";
 import { RestoreMode } from "../../gen/agentstore/v1/snapshots.js";
+import * as sql from "../../server/watch/sql.js";
+import { rowsLookedAt } from "../harness/plans.js";
 import { withClient } from "../harness/postgres.js";
 import { until } from "../harness/postgres-watch.js";
 import { startServer, type TestServer } from "../harness/server.js";
@@ -273,6 +275,37 @@ test("watches that are gone leave nothing behind", async () => {
   expect(await reads()).toBe(before);
   expect(timers()).toBeLessThanOrEqual(timersBefore);
 });
+
+test("a page costs what it holds, however long a session and its history are", async () => {
+  const id = await newSession();
+  for (let n = 0; n < 20; n++) {
+    const messages = Array.from({ length: 1_000 }, (_, index) =>
+      newMessage({ content: `${index}` }),
+    );
+    await stubs.call("addMessages", { conversationId: id, messages });
+  }
+  for (let n = 1; n <= 60; n++) await edit(id, BigInt(n * 300));
+  await append(id, 5);
+  await withClient(server.databaseUrl, async (client) => {
+    await client.query("ANALYZE conversations, conversation_messages, message_versions");
+    // Behind all but the last edits and appends; in the middle; and at the beginning.
+    for (const [revision, seq, found] of [
+      [20_051, 20_000, 15],
+      [10_001, 10_000, 100],
+      [0, 0, 100],
+    ] as const) {
+      const arrays = [[id], ["default"], [revision], [seq], [MOST]];
+      const looked = await rowsLookedAt(client, sql.readEvents.text, [...arrays, 100, 1_000_000]);
+      expect(looked, `from revision ${revision}`).toBeGreaterThanOrEqual(found);
+      expect(looked, `from revision ${revision}`).toBeLessThan(500);
+      expect(await rowsLookedAt(client, sql.findSeq.text, [id, revision])).toBeLessThan(100);
+      const { rows } = await client.query<{ seq: string }>(sql.findSeq.text, [id, revision]);
+      expect(Number(rows[0]!.seq)).toBe(seq);
+    }
+  });
+});
+
+const MOST = 2n ** 63n - 1n;
 
 test("who reads slowly falls behind, holds up nobody, and misses nothing", async () => {
   const id = await newSession();
