@@ -1,7 +1,7 @@
 // The other streams over WebSockets: what happens to a session, as it happens, and exports.
 import { expect, test } from "vitest";
 import { ExportFormat } from "../../gen/agentstore/v1/transfer.js";
-import { userMessage, useStore } from "./store.js";
+import { uniqueModel, userMessage, useStore } from "./store.js";
 import { exportText } from "./transfers.js";
 import { Socket, streamOver } from "./web-socket.js";
 
@@ -58,6 +58,36 @@ test("a session is watched as it grows, from a revision on, to its end", async (
   for await (const event of resumed.seen) last = event;
   expect(last).toHaveProperty("sessionDeleted");
   expect(await resumed.socket.closed).toBe(1000);
+});
+
+test("the sessions of a model are watched, and again from a position on", async () => {
+  const modelId = uniqueModel();
+  const conversationId = await store.newSession({ modelId });
+  const append = (content: string) =>
+    store.call("addMessage", { conversationId, message: userMessage(content) });
+  const start = async (afterPosition: string) => {
+    const socket = await Socket.open(store.target, "WatchSessions");
+    socket.send({ start: { modelId, afterPosition } });
+    return socket;
+  };
+  /** The position behind the response that tells of a message. */
+  const until = async (socket: Socket, content: string): Promise<string> => {
+    for (let frame = await socket.next(); frame?.response; frame = await socket.next()) {
+      const told = (frame.response["events"] ?? []) as Event[];
+      const found = told.some(({ messageAppended }) => messageAppended?.content === content);
+      if (found) return frame.response["position"] as string;
+    }
+    throw new Error("the watch has ended");
+  };
+  const socket = await start("");
+  await append("1");
+  const position = await until(socket, "1");
+  socket.raw.terminate();
+  await append("2");
+  const resumed = await start(position);
+  await until(resumed, "2");
+  resumed.send({ cancel: {} });
+  expect((await resumed.rest()).fault?.code).toBe("CANCELLED");
 });
 
 test("an export is that of gRPC", async () => {
