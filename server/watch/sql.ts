@@ -95,6 +95,8 @@ export const findSeq = statement<{ seq: bigint }>(
             LIMIT 1),
           (SELECT revision FROM conversation_messages WHERE conversation_id = $1 AND seq = middle)
         ) AS first_revision
+        -- Looked up once, not for each of the columns above.
+        OFFSET 0
       ) AS f
       WHERE low < high
    )
