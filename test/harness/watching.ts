@@ -1,5 +1,5 @@
 // Watches for tests: follows a session or many, and holds what was told against what is stored.
-import type { Client, ClientReadableStream } from "@grpc/grpc-js";
+import { type Client, type ClientReadableStream, Metadata } from "@grpc/grpc-js";
 import { expect } from "vitest";
 import { errorFromStatus, isEndStatus } from "../../client/status.js";
 import { AgentStoreService } from "../../gen/agentstore/v1/agent_store.js";
@@ -108,7 +108,12 @@ abstract class Watcher<Response extends { events: SessionEvent[] }> {
 
 /** A watch of one session. */
 export class SessionWatcher extends Watcher<WatchSessionResponse> {
-  constructor(channel: Client, conversationId: bigint, afterRevision?: bigint) {
+  constructor(
+    channel: Client,
+    conversationId: bigint,
+    afterRevision?: bigint,
+    metadata = new Metadata(),
+  ) {
     const { path, requestSerialize, responseDeserialize } = AgentStoreService.watchSession;
     super(
       channel.makeServerStreamRequest(
@@ -116,6 +121,7 @@ export class SessionWatcher extends Watcher<WatchSessionResponse> {
         requestSerialize,
         responseDeserialize,
         WatchSessionRequest.fromPartial({ conversationId, afterRevision }),
+        metadata,
       ),
     );
   }
@@ -131,7 +137,11 @@ export class SessionsWatcher extends Watcher<WatchSessionsResponse> {
   /** The positions, each with how many events had come with it. */
   readonly positions: { position: string; events: number }[] = [];
 
-  constructor(channel: Client, request: Partial<WatchSessionsRequest> = {}) {
+  constructor(
+    channel: Client,
+    request: Partial<WatchSessionsRequest> = {},
+    metadata = new Metadata(),
+  ) {
     const { path, requestSerialize, responseDeserialize } = AgentStoreService.watchSessions;
     super(
       channel.makeServerStreamRequest(
@@ -139,6 +149,7 @@ export class SessionsWatcher extends Watcher<WatchSessionsResponse> {
         requestSerialize,
         responseDeserialize,
         WatchSessionsRequest.fromPartial(request),
+        metadata,
       ),
     );
   }

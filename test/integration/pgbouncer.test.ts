@@ -19,6 +19,7 @@ import {
 import { holdSession, until, untilBlocked, untilQuiet } from "../harness/postgres-watch.js";
 import { startServer, type TestServer } from "../harness/server.js";
 import { failureOf, newMessage, Stubs } from "../harness/stubs.js";
+import { assertTold, SessionsWatcher, SessionWatcher } from "../harness/watching.js";
 
 const CONNECTIONS = 3;
 const POOL = 8;
@@ -52,6 +53,26 @@ describe.skipIf(!pgBouncerIsThere())("PgBouncer (skipped where pgbouncer is not 
     const read = await stubs.readStream({ conversationId, pageSize: 50 });
     return read.flatMap(({ messages }) => messages.map(({ content }) => content));
   }
+
+  test("watches are told without LISTEN, of what another server writes too", async () => {
+    const other = await startServer({ databaseUrl: bouncer.url, poolSize: 2 });
+    const writer = new Stubs(other.address);
+    const id = await createSession();
+    const watcher = new SessionWatcher(stubs.channel, id);
+    const ofAll = new SessionsWatcher(stubs.channel, { modelId: "gpt-4" });
+    await Promise.all([watcher.untilKind("caughtUp"), ofAll.untilKind("caughtUp")]);
+    for (const content of ["a", "b", "c"]) {
+      await writer.call("addMessage", { conversationId: id, message: newMessage({ content }) });
+      for (const watch of [watcher, ofAll]) {
+        await watch.until(content, (told) => told.at(-1)?.content === content);
+      }
+    }
+    await assertTold(database.url, id, watcher.told, 1n);
+    for (const watch of [watcher, ofAll]) watch.cancel();
+    await writer.call("deleteSession", { conversationId: id });
+    writer.close();
+    await other.stop();
+  });
 
   test("many callers of all RPCs at once, some of whom go away", async () => {
     const sessions = await Promise.all(Array.from({ length: 6 }, createSession));

@@ -14,6 +14,7 @@ import { createDatabase, type TestDatabase } from "../harness/postgres.js";
 import { holdSession, poolActivity, until, untilBlocked } from "../harness/postgres-watch.js";
 import { type SpawnedServer, spawnServer } from "../harness/server.js";
 import { failureOf, newMessage, pages, Stubs } from "../harness/stubs.js";
+import { assertTold, SessionWatcher } from "../harness/watching.js";
 
 const WORKERS = 3;
 
@@ -298,4 +299,32 @@ test("one worker, the default, is the server itself", async () => {
   const [stubs] = connectToEach();
   await createSession(stubs!);
   expect(logged().every(({ pid }) => pid === undefined)).toBe(true);
+});
+
+test("watches at each worker are told what any of them writes, and go on at another when theirs dies", async () => {
+  await serve();
+  const each = connectToEach();
+  const { session } = await each[0]!.call("createSession", { modelId: "gpt-4" });
+  const conversationId = session!.id;
+  const watchers = each.map(({ channel }) => new SessionWatcher(channel, conversationId));
+  await Promise.all(watchers.map((watcher) => watcher.untilKind("caughtUp")));
+  for (const [index, stubs] of each.entries()) {
+    const content = String(index);
+    await stubs.call("addMessage", { conversationId, message: newMessage({ content }) });
+    for (const watcher of watchers) {
+      await watcher.until(content, (told) => told.at(-1)?.content === content);
+    }
+  }
+  for (const pid of workers()) process.kill(pid, "SIGKILL");
+  const failures = await Promise.all(watchers.map((watcher) => watcher.end()));
+  for (const failure of failures) expect(failure).toBeDefined();
+  const served = () => checkHealth(each[0]!).catch(() => "gone");
+  await until("workers serve again", async () => (await served()) === "SERVING");
+  await each[0]!.call("addMessage", { conversationId, message: newMessage({ content: "later" }) });
+  for (const [index, { revision, told }] of watchers.entries()) {
+    const resumed = new SessionWatcher(each[index]!.channel, conversationId, revision);
+    await resumed.untilKind("caughtUp");
+    await assertTold(database.url, conversationId, [...told, ...resumed.told], 1n);
+    resumed.cancel();
+  }
 });

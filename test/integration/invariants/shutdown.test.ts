@@ -11,6 +11,7 @@ import { watchHealth } from "../../harness/health.js";
 import { type HeldLock, holdSession, until, untilBlocked } from "../../harness/postgres-watch.js";
 import { type SpawnedServer, spawnServer, startServer } from "../../harness/server.js";
 import { failureOf, newMessage, pages, Stubs } from "../../harness/stubs.js";
+import { SessionsWatcher, SessionWatcher } from "../../harness/watching.js";
 
 let dataDir: string;
 let server: SpawnedServer;
@@ -123,6 +124,33 @@ test("SIGTERM: streams end resumably, a call in flight finishes, new ones are re
   expect(seen).toEqual(Array.from({ length: 1_001 }, (_, n) => BigInt(n + 1)));
   await assertCountersAgree(databaseUrl(dataDir));
   expect(await server.end("SIGINT")).toBe(0);
+});
+
+test("SIGTERM: watches end resumably, idle ones too, and go on after the next start", async () => {
+  await startWithSession();
+  const { channel } = stubs;
+  const watcher = new SessionWatcher(channel, conversationId);
+  const ofAll = new SessionsWatcher(channel);
+  await Promise.all([watcher.untilKind("caughtUp"), ofAll.untilKind("caughtUp")]);
+  await stubs.call("addMessage", { conversationId, message: newMessage({ content: "first" }) });
+  await watcher.until("the first", (told) => told.at(-1)?.content === "first");
+  await ofAll.until("the first", (told) => told.at(-1)?.content === "first");
+  server.child.kill("SIGTERM");
+  for (const watch of [watcher, ofAll]) {
+    expect(await watch.end()).toMatchObject({ code: "UNAVAILABLE", reason: "SHUTTING_DOWN" });
+  }
+  expect(await exitOf(server.child), server.output()).toBe(0);
+  stubs.close();
+
+  await start();
+  await stubs.call("addMessage", { conversationId, message: newMessage({ content: "second" }) });
+  const resumed = new SessionWatcher(stubs.channel, conversationId, watcher.revision);
+  const resumedOfAll = new SessionsWatcher(stubs.channel, { afterPosition: ofAll.position });
+  for (const watch of [resumed, resumedOfAll]) {
+    await watch.untilKind("caughtUp");
+    expect(watch.told.map(({ content }) => content)).toEqual(["second"]);
+    watch.cancel();
+  }
 });
 
 test("calls that outlast the grace period are told to come back, and have written nothing", async () => {

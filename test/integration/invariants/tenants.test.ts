@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Metadata } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
 import { RestoreMode } from "../../../gen/agentstore/v1/snapshots.js";
@@ -10,6 +11,7 @@ import { assertCountersAgree } from "../../harness/counters.js";
 import { withClient } from "../../harness/postgres.js";
 import { startServer, type TestServer } from "../../harness/server.js";
 import { failureOf, newMessage, type RequestOf, Stubs } from "../../harness/stubs.js";
+import { SessionsWatcher, SessionWatcher } from "../../harness/watching.js";
 
 let directory: string;
 let server: TestServer;
@@ -41,6 +43,12 @@ afterAll(async () => {
   await server.stop();
   await rm(directory, { recursive: true });
 });
+
+function as(token: string): Metadata {
+  const metadata = new Metadata();
+  metadata.set("authorization", `Bearer ${token}`);
+  return metadata;
+}
 
 const changes = { title: "theirs now", ownerId: "", tags: [] };
 
@@ -82,6 +90,12 @@ test.each<[string, (id: bigint) => Promise<unknown>]>([
   ],
   ["GetMessages", (id) => theirs.call("getMessages", { conversationId: id })],
   ["StreamMessages", (id) => theirs.readStream({ conversationId: id })],
+  ...[undefined, 0n, 2n, 99n].map((after): [string, (id: bigint) => Promise<unknown>] => [
+    `WatchSession after ${after}`,
+    async (id) => {
+      throw await new SessionWatcher(theirs.channel, id, after, as("theirs")).end();
+    },
+  ]),
   ["GetSessionStats", (id) => theirs.call("getSessionStats", { conversationId: id })],
   [
     "AddMessage with a fencing_token",
@@ -173,6 +187,29 @@ test("lists and searches show one's own only", async () => {
     pageToken: page.nextPageToken,
   });
   expect(next.sessions.every((summary) => summary.session?.id === other!.id)).toBe(true);
+});
+
+test("a watch of many sessions tells of one's own only, and its position leads nobody else", async () => {
+  const ofOurs = new SessionsWatcher(ours.channel, { afterPosition: "" }, as("ours"));
+  const ofTheirs = new SessionsWatcher(theirs.channel, { afterPosition: "" }, as("theirs"));
+  await Promise.all([ofOurs.untilKind("caughtUp"), ofTheirs.untilKind("caughtUp")]);
+  const { session: other } = await theirs.call("createSession", { modelId: "watched" });
+  const { session: own } = await ours.call("createSession", { modelId: "watched" });
+  const tellsOf = (id: bigint) => (told: { id: bigint }[]) => told.some((one) => one.id === id);
+  await ofOurs.until("the new one of ours", tellsOf(own!.id));
+  await ofTheirs.until("the new one of theirs", tellsOf(other!.id));
+  expect(ofOurs.told.some(({ id }) => id === session)).toBe(true);
+  expect(ofOurs.told.some(({ id }) => id === other!.id)).toBe(false);
+  expect(ofTheirs.told.some(({ id }) => id === session || id === own!.id)).toBe(false);
+  const stolen = new SessionsWatcher(
+    theirs.channel,
+    { afterPosition: ofOurs.position },
+    as("theirs"),
+  );
+  expect(await stolen.end()).toMatchObject({ code: "INVALID_ARGUMENT" });
+  for (const watcher of [ofOurs, ofTheirs]) watcher.cancel();
+  await ours.call("deleteSession", { conversationId: own!.id });
+  await theirs.call("deleteSession", { conversationId: other!.id });
 });
 
 test("the same request_id of two tenants means two requests", async () => {
