@@ -1,5 +1,7 @@
 // Reads the messages of a range in pages that are encoded already.
 import { MessageOrder } from "../../gen/agentstore/v1/messages.js";
+import { int8Parameter } from "../db/array-parameter.js";
+import type { Step } from "../db/database.js";
 import { present } from "../present.js";
 import type { CallContext } from "../rpc/call.js";
 import { type RangeRequest, type SeqRange, standingOf } from "./range.js";
@@ -34,18 +36,25 @@ export async function readPages(
   const newestFirst = order === MessageOrder.NEWEST_FIRST;
   const pages: MessagePage[] = [];
   let page: MessagePage | undefined;
-  await db.queryRows(
-    statementOf(newestFirst, showDeleted),
-    [conversationId, range.after, range.before, pageSize * count, limits.pageBytes],
-    (row, start, end) => {
+  const values = [
+    conversationId,
+    range.after,
+    range.before,
+    BigInt(pageSize * count),
+    BigInt(limits.pageBytes),
+  ];
+  const read: Step = {
+    statement: statementOf(newestFirst, showDeleted),
+    values: values.map(int8Parameter),
+    onRow(row, start, end) {
       if (!page || page.count === pageSize) {
         page = new MessagePage();
         pages.push(page);
       }
       page.add(row, start, end);
     },
-    signal,
-  );
+  };
+  await db.readTogether([read], signal);
   if (pages.length === 0) {
     await standingOf(context, conversationId);
     return { pages, rest: { after: range.after, before: range.after } };

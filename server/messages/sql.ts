@@ -213,36 +213,39 @@ export const getAppended = statement<MessageRow>(
     ORDER BY seq`,
 );
 
-// Pages: the messages between two seqs (both excluded), so many at the most,
-// and none that begins after so many bytes.
+// Pages: the messages between two seqs (both excluded), so many at the most, and none that begins after
+// so many bytes. Sums along the page are made only where all of it would be too large.
 const page = (
   name: string,
   direction: "ASC" | "DESC",
   inclusive: "<=" | ">=",
   last: "max" | "min",
   shown: "" | "AND deleted_at IS NULL",
-) =>
-  statement<never>(
+) => {
+  const sized = `
+    SELECT seq, ${MESSAGE_BYTES} AS bytes
+      FROM conversation_messages
+     WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
+     ORDER BY seq ${direction}
+     LIMIT $4`;
+  return statement<never>(
     name,
     `SELECT ${WIRE_COLUMNS.join(", ")}
        FROM conversation_messages
       WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
         AND seq ${inclusive} (
-          SELECT ${last}(seq)
-            FROM (
-              SELECT seq, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING)
-                          - bytes AS bytes_before
-                FROM (
-                  SELECT seq, ${MESSAGE_BYTES} AS bytes
-                    FROM conversation_messages
-                   WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
-                   ORDER BY seq ${direction}
-                   LIMIT $4
-                ) AS sized
-            ) AS page
-           WHERE bytes_before < $5)
+          SELECT CASE WHEN sum(bytes) <= $5 THEN ${last}(seq) ELSE (
+            SELECT ${last}(seq)
+              FROM (
+                SELECT seq, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING)
+                            - bytes AS bytes_before
+                  FROM (${sized}) AS sized
+              ) AS page
+             WHERE bytes_before < $5) END
+            FROM (${sized}) AS sized)
       ORDER BY seq ${direction}`,
   );
+};
 
 const SHOWN = "AND deleted_at IS NULL";
 export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max", SHOWN);
