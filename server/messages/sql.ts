@@ -221,18 +221,20 @@ const page = (
   inclusive: "<=" | ">=",
   last: "max" | "min",
   shown: "" | "AND deleted_at IS NULL",
+  after = "$2",
 ) => {
+  const range = `conversation_id = $1 AND seq > ${after} AND seq < $3 ${shown}`;
   const sized = `
     SELECT seq, ${MESSAGE_BYTES} AS bytes
       FROM conversation_messages
-     WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
+     WHERE ${range}
      ORDER BY seq ${direction}
      LIMIT $4`;
   return statement<never>(
     name,
     `SELECT ${WIRE_COLUMNS.join(", ")}
        FROM conversation_messages
-      WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
+      WHERE ${range}
         AND seq ${inclusive} (
           SELECT CASE WHEN sum(bytes) <= $5 THEN ${last}(seq) ELSE (
             SELECT ${last}(seq)
@@ -252,6 +254,11 @@ export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max", SHO
 export const pageNewestFirst = page("page_newest_first", "DESC", ">=", "min", SHOWN);
 export const pageOldestFirstOfAll = page("page_oldest_first_of_all", "ASC", "<=", "max", "");
 export const pageNewestFirstOfAll = page("page_newest_first_of_all", "DESC", ">=", "min", "");
+
+// As pageOldestFirst, of the last $6 seqs of the session alone.
+const AMONG_LAST = "greatest($2, (SELECT last_seq - $6::bigint FROM conversations WHERE id = $1))";
+export const pageOfLast = page("page_of_last", "ASC", "<=", "max", SHOWN, AMONG_LAST);
+export const pageOfLastOfAll = page("page_of_last_of_all", "ASC", "<=", "max", "", AMONG_LAST);
 
 // So many shown messages from one end of a range, with the deleted ones between them, take up a
 // stretch of seqs as long as both numbers together. Of the deleted ones, the r-th from that end has
