@@ -35,7 +35,7 @@ const PEERS = [
   { name: "LangGraph Python PostgresSaver", file: "langgraph_python.py" },
 ];
 const WARM_UPS = options.quick ? 1 : 3;
-/** How long each read is repeated in a round of warming up, at the least; appends would make it another size. */
+/** How long each read is repeated in a round of warming up, at the least. */
 const WARM_UP_MS = options.quick ? 0 : 300;
 const rounds = options.quick ? 1 : 5;
 /** Calls of each work in each round; fewer where one may take seconds. */
