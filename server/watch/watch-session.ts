@@ -25,6 +25,7 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
   async *handle(request, context) {
     const { limits, principal, signal, watches } = context;
     const { conversationId } = request;
+    context.note({ conversation_id: conversationId, events: 0 });
     let count = 0;
     const shared = await watches.enter();
     const topic = shared.open(conversationId, principal.tenant);
@@ -44,8 +45,9 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
         if (events === undefined && !isGone) {
           if (isCaughtUp) yield say({ $case: "fellBehind", value: {} });
           isCaughtUp = false;
-          if (place?.revision !== revision)
+          if (place?.revision !== revision) {
             place = await placeAt(context, conversationId, revision);
+          }
           const page = place && (await readPage(context, conversationId, place));
           if (!page) {
             // It is gone, which the log will say, if it has not meanwhile.
@@ -73,7 +75,7 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
         }
       }
     } finally {
-      context.note({ conversation_id: conversationId, events: count });
+      context.note({ events: count });
       waiter.leave();
       shared.close(topic);
       watches.leave();

@@ -19,9 +19,10 @@ const RETRY_MS = 20;
 const PAUSE_MS = 250;
 
 /** What was appended to sessions in one transaction. */
-export interface Appended {
-  /** Where each of the sessions stands afterwards. */
+export interface AppendedGroup {
+  /** The sessions. */
   heads: readonly { id: bigint; tenant_id: string }[];
+  /** In the order of their revisions. */
   messages: readonly AgentMessage[];
 }
 
@@ -64,11 +65,9 @@ export class Watches {
   /**
    * Hears what this process has appended to sessions, and committed, so that those who watch them are
    * told at once and nothing has to be read for them.
-   *
-   * @param appended where the sessions stand afterwards, and the messages in their order
    */
-  appended(appended: Appended): void {
-    this.#current?.onAppended(appended);
+  appended(group: AppendedGroup): void {
+    this.#current?.onAppended(group);
   }
 
   async #follow(): Promise<Following> {
@@ -161,7 +160,7 @@ export class Following {
     if (!this.#reading) void this.#read();
   }
 
-  onAppended({ heads, messages }: Appended): void {
+  onAppended({ heads, messages }: AppendedGroup): void {
     const topics = new Map<bigint, SessionTopic>();
     for (const { id, tenant_id } of heads) {
       const topic = this.#topics.get(keyOf(id, tenant_id));
@@ -231,7 +230,7 @@ export class Following {
       if (!page || topic.watchers === 0) continue;
       const { after } = present(wanted[index]);
       if (page.place.revision === after.revision) moved = false;
-      // What was appended meanwhile is among what was read.
+      // What was handed over meanwhile is among what was read, in part at least.
       if (topic.place === after) topic.push(page);
       if (topic.isBehind) this.#behind.add(topic);
     }

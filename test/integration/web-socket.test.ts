@@ -184,7 +184,7 @@ test("a reader that stalls costs a page or two, and then gets the rest in order"
       return { socket, first };
     }),
   );
-  const most = await growthUntilCalm(pid, before, MESSAGES * CONTENT);
+  const most = await growthUntilCalm(pid, before, 4 * MESSAGES * CONTENT);
   process.stdout.write(`4 stalled WebSockets: +${Math.round(most / MIB)} MiB\n`);
   // Of four streams of 100 MB: pages, their forms on the way to JSON, garbage not yet collected.
   expect(most).toBeLessThan(150 * MIB);
