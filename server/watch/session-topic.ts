@@ -3,7 +3,8 @@
 import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import { present } from "../present.js";
-import { type EncodedEvent, type EventsPage, encodeEvent, type Place } from "./events.js";
+import { encodeAppended } from "./appended-event.js";
+import type { EncodedEvent, EventsPage, Place } from "./events.js";
 import { type Waiter, Waiters } from "./waiters.js";
 
 /** The events of all topics of a process: when there are too many, the oldest go first. */
@@ -90,11 +91,11 @@ export class SessionTopic {
     if (this.watchers === 0 || !this.#place) return;
     let place = this.#place;
     const events: EncodedEvent[] = [];
-    for (const value of messages) {
-      const { conversationId, revision, seq } = value;
+    for (const message of messages) {
+      const { revision, seq } = message;
       if (revision !== place.revision + 1n) continue;
       place = { revision, seq };
-      events.push(encodeEvent(conversationId, revision, { $case: "messageAppended", value }));
+      events.push(encodeAppended(message));
     }
     if (events.length > 0) this.push({ events, place, more: false });
   }
