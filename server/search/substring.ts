@@ -46,9 +46,9 @@ function containing(scope: Scope, text: string): Match {
 /** Grams of a text that are enough to look it up by: what they find is compared with the whole text. */
 const LOOKED_UP = 6;
 /** Among so many of them, spread over the text, the rarest are chosen. */
-const COMPARED = 24;
+const COMPARED = 16;
 /** Messages that tell which grams are rare. */
-const SAMPLED = 200;
+const SAMPLED = 100;
 const SAMPLED_CHARACTERS = 1_000;
 
 /**
