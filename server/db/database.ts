@@ -110,8 +110,8 @@ export class Database {
   /** On Citus: which sessions share a node. */
   readonly shards: ShardMap | undefined;
   /**
-   * Whether together() works here: not behind a pooler, which keeps no prepared statements and no
-   * settings, nor on Citus, where each statement names one session.
+   * Whether together() works here, and planOnce is of use: not behind a pooler, which keeps no
+   * prepared statements and no settings, nor on Citus, where each statement names one session.
    */
   readonly takesSteps: boolean;
   readonly #longMost: number;

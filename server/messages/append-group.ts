@@ -4,7 +4,8 @@ import pg from "pg";
 import { recordAll } from "../audit/record.js";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
-import type { Database, Queries, Statement } from "../db/database.js";
+import type { Database, Queries, Statement, Step } from "../db/database.js";
+import { planOnce } from "../db/plan-once.js";
 import { putGiven } from "../embeddings/given.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers, findAnswersInShard } from "../idempotency/requests.js";
@@ -46,6 +47,8 @@ export async function appendGroup(
   return plan.outcomes;
 }
 
+const planOnceStep: Step = { statement: planOnce, values: [], onRow: () => {} };
+
 // Nothing but messages and their answers is to be written.
 function isPlain({ state, audit, messages }: Append): boolean {
   if (state !== undefined || audit !== undefined) return false;
@@ -74,7 +77,8 @@ async function tryGuess(
   signal: AbortSignal,
 ): Promise<Plan | undefined> {
   try {
-    await db.together([checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)], signal);
+    const steps = [planOnceStep, checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)];
+    await db.together(steps, signal);
     heads.confirm();
     return plan;
   } catch (error) {
@@ -108,7 +112,8 @@ function appendLocked(
   const isSharded = db.shards !== undefined;
   return db.transaction(async (transaction) => {
     const changesState = appends.some(({ state }) => state !== undefined);
-    const [sessions, kept, stateRevisions] = await Promise.all([
+    const [, sessions, kept, stateRevisions] = await Promise.all([
+      db.takesSteps ? transaction.query(planOnce, []) : undefined,
       lockSessions(transaction, ids, lock, isSharded),
       // In statements after the lock's, so that they see what the lock waited for.
       (isSharded ? findAnswersInShard : findAnswers)(transaction, appends),
