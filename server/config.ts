@@ -106,6 +106,8 @@ export const limits = {
   changesPollMs: 1_000,
   /** The same where Postgres cannot wake the server. */
   changesPollAloneMs: 250,
+  /** How long the change log is left alone when it was read. */
+  changesRestMs: 5,
   /** How long a server waits before it wakes the others again. */
   changesNotifyMs: 5,
   /** Changes that are read from the log at a time. */

@@ -191,6 +191,14 @@ export class Database {
     return this.#lease(signal, (lease) => lease.queryRows(statement, values, onRow));
   }
 
+  /** Both, for who reads no matter in which transaction. */
+  queries(signal: AbortSignal): Queries {
+    return {
+      query: (statement, values) => this.query(statement, values, signal),
+      queryRows: (statement, values, onRow) => this.queryRows(statement, values, onRow, signal),
+    };
+  }
+
   /**
    * Runs statements as one transaction in one round trip: none sees the rows of another before it
    * is sent. Any that fails undoes all. On a connection that has not run them before, they run once

@@ -25,7 +25,7 @@ import * as sql from "./sql.js";
  * @param heads how sessions stood; learns how they stand
  * @param appends any number for any sessions; those to one session in their order
  * @param lock sql.lockSessions, or sql.awaitSession for a single session
- * @returns the outcomes, in the order of the appends, when all is committed
+ * @returns what was planned, when all of it is committed
  * @throws RpcError or Error when nothing of the group was written, or, as
  *   DATABASE_UNAVAILABLE, when that is not known
  */
@@ -35,7 +35,7 @@ export async function appendGroup(
   appends: Append[],
   lock: Statement<LockedSessionRow>,
   signal: AbortSignal,
-): Promise<Outcome[]> {
+): Promise<Plan> {
   const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
   const mayGuess = db.takesSteps && lock === sql.lockSessions && appends.every(isPlain);
   const guessed = mayGuess ? heads.guess(ids) : undefined;
@@ -44,7 +44,7 @@ export async function appendGroup(
     (guess && (await tryGuess(db, heads, ids, guess, signal))) ??
     (await appendLocked(db, appends, ids, lock, signal));
   heads.learn(plan.heads);
-  return plan.outcomes;
+  return plan;
 }
 
 const planOnceStep: Step = { statement: planOnce, values: [], onRow: () => {} };
