@@ -51,7 +51,7 @@ async function appendGroups(): Promise<void> {
       messages: [newMessage({ role: Role.USER, content: "text" })],
     }));
     const known = n % 4 < 2 ? heads : new SessionHeads();
-    const outcomes = await appendGroup(db, known, appends, sql.lockSessions, signal);
+    const { outcomes } = await appendGroup(db, known, appends, sql.lockSessions, signal);
     expect(outcomes.map(({ kind }) => kind)).toEqual(appends.map(() => "appended"));
   }
 }
