@@ -88,8 +88,8 @@ export class SessionTopic {
    * further ahead is read, with what is before it.
    */
   append(messages: AgentMessage[]): void {
-    if (this.watchers === 0 || !this.#place) return;
     let place = this.#place;
+    if (!place) return;
     const events: EncodedEvent[] = [];
     for (const message of messages) {
       const { revision, seq } = message;

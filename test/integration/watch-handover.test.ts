@@ -66,8 +66,6 @@ const append = (...contents: string[]) =>
     messages: contents.map((content) => newMessage({ content })),
   });
 
-const contentsOf = () => watcher.told.map(({ content }) => content);
-
 test("appends are told without a read, as they are read later", async () => {
   await holdReads();
   await append("one", "two");
@@ -99,26 +97,39 @@ test("appends are told without a read, as they are read later", async () => {
   later.cancel();
 });
 
-test("what was appended while a read is under way is told once", async () => {
+test("what was appended while a read is under way is told once, also to who is slow", async () => {
+  const slow = new SessionWatcher(stubs.channel, id);
+  await slow.untilKind("caughtUp");
+  slow.stream.pause();
+  // More than the client and the server keep together for a reader that has stopped.
+  const before = 30;
+  for (let n = 0; n < before; n++) await append("large".padEnd(200_000, "x"));
+  await watcher.until("the large ones", (told) => told.length === before);
   await holdReads();
   // The log tells of a revision that the session has not come to, so it is read.
   await withClient(server.databaseUrl, (client) =>
     client.query(
       `INSERT INTO session_changes
          (conversation_id, tenant_id, first_revision, last_revision, first_seq, last_seq, removed, at)
-       VALUES ($1, 'default', 2, 2, 1, 1, false, now())`,
-      [id],
+       VALUES ($1, 'default', $2, $2, $3, $3, false, now())`,
+      [id, before + 2, before + 1],
     ),
   );
   await untilReading();
   await append("one");
-  await watcher.until("the message", (told) => told.length === 1);
+  await watcher.until("the message", (told) => told.length === before + 1);
   await release();
   await append("two");
   await watcher.until("the next one", (told) => told.at(-1)?.content === "two");
   await append("three");
   await watcher.until("the last one", (told) => told.at(-1)?.content === "three");
-  expect(contentsOf()).toEqual(["one", "two", "three"]);
+  slow.stream.resume();
+  for (const each of [watcher, slow]) {
+    await each.until("the last one", (told) => told.at(-1)?.content === "three");
+    const others = each.told.slice(before).map(({ content }) => content);
+    expect(others).toEqual(["one", "two", "three"]);
+  }
+  slow.cancel();
 });
 
 test("behind a change that has to be read, appends are told after it", async () => {
