@@ -116,8 +116,8 @@ export class Database {
   /** On Citus: which sessions share a node. */
   readonly shards: ShardMap | undefined;
   /**
-   * Whether together() works here: not behind a pooler, which keeps no prepared statements and no
-   * settings, nor on Citus, where each statement names one session.
+   * Whether together() works here, and planOnce is of use: not behind a pooler, which keeps no
+   * prepared statements and no settings, nor on Citus, where each statement names one session.
    */
   readonly takesSteps: boolean;
   readonly #longMost: number;
@@ -225,7 +225,7 @@ export class Database {
    */
   readTogether(steps: Step[], signal: AbortSignal): Promise<void> {
     return this.#lease(signal, async (lease) => {
-      if (this.takesSteps) return await lease.together([PLAN_ONCE, ...steps]);
+      if (this.takesSteps) return await lease.together([planOnce, ...steps]);
       // All must have ended before the connection is somebody else's.
       const reads = steps.map((step) => lease.queryRows(step.statement, step.values, step.onRow));
       await Promise.allSettled(reads);
@@ -345,12 +345,19 @@ function beginPooled(asynchronous: boolean): Statement<never> {
   return statement("begin_pooled", text);
 }
 
-// For the transaction that it is part of. What is prepared is otherwise planned anew for its values as
-// long as that looks cheaper, which it does where a session is shorter than most.
-const PLAN_ONCE: Step = {
+/**
+ * For a transaction whose statements find their rows by primary keys, and nothing else: until its
+ * end, Postgres keeps one plan for each statement, which walks indexes however small a table is.
+ * Otherwise it plans most of them anew each time, which takes about as long as to run them, and a
+ * plan to keep that was made for a small table would read all of it when it has grown.
+ */
+export const planOnce: Step = {
   statement: statement<never>(
     "plan_once",
-    "SELECT set_config('plan_cache_mode', 'force_generic_plan', true)",
+    `SELECT set_config('plan_cache_mode', 'force_generic_plan', true),
+            set_config('enable_seqscan', 'off', true),
+            set_config('enable_hashjoin', 'off', true),
+            set_config('enable_mergejoin', 'off', true)`,
   ),
   values: [],
   onRow: () => {},

@@ -4,7 +4,13 @@ import pg from "pg";
 import { recordAll } from "../audit/record.js";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
-import type { Database, Queries, Statement } from "../db/database.js";
+import {
+  type Database,
+  planOnce,
+  type Queries,
+  type Statement,
+  type Step,
+} from "../db/database.js";
 import { putGiven } from "../embeddings/given.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers, findAnswersInShard } from "../idempotency/requests.js";
@@ -74,7 +80,8 @@ async function tryGuess(
   signal: AbortSignal,
 ): Promise<Plan | undefined> {
   try {
-    await db.together([checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)], signal);
+    const steps = [planOnce, checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)];
+    await db.together(steps, signal);
     heads.confirm();
     return plan;
   } catch (error) {
@@ -108,7 +115,8 @@ function appendLocked(
   const isSharded = db.shards !== undefined;
   return db.transaction(async (transaction) => {
     const changesState = appends.some(({ state }) => state !== undefined);
-    const [sessions, kept, stateRevisions] = await Promise.all([
+    const [, sessions, kept, stateRevisions] = await Promise.all([
+      db.takesSteps ? transaction.query(planOnce.statement, []) : undefined,
       lockSessions(transaction, ids, lock, isSharded),
       // In statements after the lock's, so that they see what the lock waited for.
       (isSharded ? findAnswersInShard : findAnswers)(transaction, appends),
