@@ -4,13 +4,7 @@ import pg from "pg";
 import { recordAll } from "../audit/record.js";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
-import {
-  type Database,
-  planOnce,
-  type Queries,
-  type Statement,
-  type Step,
-} from "../db/database.js";
+import { type Database, planOnce, type Queries, type Statement } from "../db/database.js";
 import { putGiven } from "../embeddings/given.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers, findAnswersInShard } from "../idempotency/requests.js";
