@@ -157,16 +157,16 @@ export const limits = {
   /** The most telling ones of them, which rank a message. */
   searchRankingTerms: 8,
   /** Messages that are walked through before a search knows whether its matches are common. */
-  searchWalk: 2_000,
+  searchWalk: 1_000,
   /** Messages that tell how common the words of a query are. */
   searchSample: 400,
   /** Messages that the index of words may name to be ranked. */
-  searchCandidates: 1_500,
+  searchCandidates: 1_000,
   /** Those of them that may have some words of a query alone, as far as a sample can tell. */
   searchPartialCandidates: 500,
   /** Messages that are ranked, the newest ones, where so many of them have all words of a query. */
-  searchRankedNewest: 2_000,
-  searchRankedNewestHits: 100,
+  searchRankedNewest: 1_500,
+  searchRankedNewestHits: 75,
   /** Messages that are not indexed yet and are looked through word by word. */
   searchFresh: 300,
   /** Sessions that are searched one by one where a filter names them, and their messages. */

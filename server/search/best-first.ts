@@ -1,8 +1,8 @@
 // FULL_TEXT, best first: how well messages match (BM25), among those that are worth a look.
 //
 // A message need not have all words. Looked at are, by the index of words, messages that have them all and
-// those that have one of the rarer ones: of 1,500, whichever the index names first, if there are more.
-// Where many of the newest 2,000 messages of what is searched have all words, these are looked at instead.
+// those that have one of the rarer ones: of 1,000, whichever the index names first, if there are more.
+// Where many of the newest 1,500 messages of what is searched have all words, these are looked at instead.
 import { plannedEachTime } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
