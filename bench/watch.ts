@@ -9,6 +9,7 @@ import {
 } from "../gen/agentstore/v1/messages.js";
 import { WatchSessionRequest } from "../gen/agentstore/v1/watch.js";
 import { type Context, loadServer, method } from "./lib/context.js";
+import type { EventStreamJob, EventStreamResult } from "./lib/event-stream.js";
 import { type Figure, Samples } from "./lib/figures.js";
 import { fill } from "./lib/fill.js";
 import { call, frame, open } from "./lib/grpc.js";
@@ -20,6 +21,9 @@ import { startWorker, type Worker } from "./lib/worker.js";
 const WATCHERS = 200;
 const PER_SECOND = 100;
 const CALLERS = 64;
+const APPENDED_CHARACTERS = 500;
+/** An event that tells of such an append, about. */
+const EVENT_BYTES = APPENDED_CHARACTERS + 60;
 const KIB = 1024;
 const MIB = 1024 * KIB;
 
@@ -36,6 +40,7 @@ export async function measureWatches(context: Context): Promise<Figure[]> {
   const sessions = Array.from({ length: idle }, (_, n) => first + BigInt(n));
   const samples = new Samples("watch");
   const client = startWorker<WatchJob, WatchResult>("watch-client");
+  const streams = startWorker<EventStreamJob, EventStreamResult>("event-stream");
   try {
     // First, while the search index has nothing to catch up with, which is transactions too.
     await idleWatchers(context, client, samples, sessions);
@@ -43,11 +48,12 @@ export async function measureWatches(context: Context): Promise<Figure[]> {
       say(`watch: round ${round} of ${rounds}`);
       await latencies(context, client, samples, "one", sessions.slice(0, 1));
       await latencies(context, client, samples, "spread", sessions.slice(0, WATCHERS));
-      await appendsBesides(context, client, samples, sessions);
+      await appendsBesides(context, { client, streams }, samples, sessions);
     }
     await stalledWatcher(context, client, samples, sessions.at(-1) ?? first);
   } finally {
     await client.stop();
+    await streams.stop();
   }
   return figures(samples, idle);
 }
@@ -55,9 +61,9 @@ export async function measureWatches(context: Context): Promise<Figure[]> {
 const watchOf = (conversationId: bigint) =>
   WatchSessionRequest.encode({ conversationId, afterRevision: undefined }).finish();
 
-function openJob(server: BenchServer, watched: bigint[]): WatchJob {
+function openJob({ address }: Pick<BenchServer, "address">, watched: bigint[]): WatchJob {
   const requests = watched.map(watchOf);
-  return { do: "open", address: server.address, path: method("WatchSession"), requests };
+  return { do: "open", address, path: method("WatchSession"), requests };
 }
 
 async function latencies(
@@ -90,10 +96,17 @@ async function latencies(
   await client.run({ do: "close" });
 }
 
-// Appends without watchers, with watchers of other sessions, and with watchers of these.
+// Appends without watchers, with watchers of other sessions, with watchers of these, and beside
+// streams that bring as many events from nowhere.
 async function appendsBesides(
   context: Context,
-  client: Worker<WatchJob, WatchResult>,
+  {
+    client,
+    streams,
+  }: {
+    client: Worker<WatchJob, WatchResult>;
+    streams: Worker<EventStreamJob, EventStreamResult>;
+  },
   samples: Samples,
   sessions: bigint[],
 ): Promise<void> {
@@ -103,7 +116,7 @@ async function appendsBesides(
     AddMessageRequest.encode(
       AddMessageRequest.fromPartial({
         conversationId,
-        message: { role: Role.USER, content: "x".repeat(500) },
+        message: { role: Role.USER, content: "x".repeat(APPENDED_CHARACTERS) },
       }),
     ).finish(),
   );
@@ -114,7 +127,9 @@ async function appendsBesides(
       callers: CALLERS,
       until: { seconds },
     });
-  samples.add("appends alone", (await load()).perSecond);
+  const alone = await load();
+  samples.add("appends alone", alone.perSecond);
+  samples.add("server micros alone", alone.serverMicros);
   await client.run(openJob(store, sessions.slice(-WATCHERS)));
   samples.add("appends beside idle", (await load()).perSecond);
   await client.run({ do: "close" });
@@ -123,7 +138,17 @@ async function appendsBesides(
   const before = cpuMillis(client.pid);
   const watchedLoad = await load();
   samples.add("appends watched", watchedLoad.perSecond);
-  samples.add("client cpu watched", (cpuMillis(client.pid) - before) / watchedLoad.seconds / 10);
+  samples.add("server micros watched", watchedLoad.serverMicros);
+  samples.add("client micros", ((cpuMillis(client.pid) - before) * 1_000) / watchedLoad.calls);
+  await client.run({ do: "close" });
+  const { address } = await streams.run({ do: "serve" });
+  await client.run(openJob({ address }, watched));
+  const perSecond = (watchedLoad.perSecond * WATCHERS) / CALLERS;
+  const [besideStreams] = await Promise.all([
+    load(),
+    streams.run({ do: "send", perSecond, bytes: EVENT_BYTES, seconds }),
+  ]);
+  samples.add("appends beside streams", besideStreams.perSecond);
   await client.run({ do: "close" });
 }
 
@@ -244,7 +269,15 @@ function figures(samples: Samples, idle: number): Figure[] {
     ...timed,
     samples.ratio(`${beside} of other sessions`, "/s", "appends beside idle", alone, goal),
     samples.ratio(`${beside} of these sessions`, "/s", "appends watched", alone, goal),
-    samples.value("the same, CPU of the watching client", "%", "client cpu watched"),
+    samples.ratio(
+      `AddMessage, ${CALLERS} callers, as many events from a server of nothing else`,
+      "/s",
+      "appends beside streams",
+      alone,
+    ),
+    samples.value("CPU of the server for an append, without watchers", "µs", "server micros alone"),
+    samples.value("the same, with those of these sessions", "µs", "server micros watched"),
+    samples.value("CPU of the watching client for an append", "µs", "client micros"),
     samples.value(`memory of each of ${idle} idle watchers`, "KiB", "rss"),
     samples.value(`transactions a second with 50 idle watchers`, "/s", "queries"),
     samples.value(`what ${idle} add to that`, "/s", "queries more"),

@@ -54,6 +54,8 @@ const CHANNEL_OPTIONS: ChannelOptions = {
   // A request of AddMessages may have 64 MiB, and its answer repeats it with a little more.
   "grpc.max_receive_message_length": 128 * MIB,
   "grpc.max_send_message_length": 128 * MIB,
+  // A page of messages does not wait half way for what says that its first 64 KiB were read.
+  "grpc-node.flow_control_window": MIB,
   // Back within a second after the server is.
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 1_000,

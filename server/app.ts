@@ -221,12 +221,16 @@ export async function startApp(
     );
   const audit = new AuditSealer(background, logger);
   const snapshots = new PolicySnapshots(background, logger);
+  const watches = new Watches(watching, feed, logger);
   const environment = {
     db,
-    appends: new AppendQueue(db, options.auditAppends),
+    appends: new AppendQueue(db, {
+      audited: options.auditAppends,
+      onAppended: (plan) => watches.appended(plan),
+    }),
     audit,
     snapshots,
-    watches: new Watches(watching, feed, logger),
+    watches,
     embeddings,
     limits: { ...limits, messageBytes: options.maxMessageBytes },
   };

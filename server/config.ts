@@ -106,6 +106,8 @@ export const limits = {
   changesPollMs: 1_000,
   /** The same where Postgres cannot wake the server. */
   changesPollAloneMs: 250,
+  /** How long the change log is left alone when it was read. */
+  changesRestMs: 5,
   /** How long a server waits before it wakes the others again. */
   changesNotifyMs: 5,
   /** Changes that are read from the log at a time. */
@@ -159,9 +161,12 @@ export const limits = {
   /** Messages that tell how common the words of a query are. */
   searchSample: 400,
   /** Messages that the index of words may name to be ranked. */
-  searchCandidates: 1_000,
-  /** Messages that are ranked, the newest ones, where the index would name too many. */
+  searchCandidates: 1_500,
+  /** Those of them that may have some words of a query alone, as far as a sample can tell. */
+  searchPartialCandidates: 500,
+  /** Messages that are ranked, the newest ones, where so many of them have all words of a query. */
   searchRankedNewest: 2_000,
+  searchRankedNewestHits: 100,
   /** Messages that are not indexed yet and are looked through word by word. */
   searchFresh: 300,
   /** Sessions that are searched one by one where a filter names them, and their messages. */

@@ -411,7 +411,7 @@ CREATE INDEX tenant_requests_by_session ON public.tenant_requests USING btree (c
 CREATE OR REPLACE FUNCTION public.agentstore_gram_query(tenant text, model text, part text)
  RETURNS tsquery
  LANGUAGE plpgsql
- IMMUTABLE PARALLEL SAFE STRICT
+ IMMUTABLE STRICT
 AS $function$
 DECLARE
   places int := least(greatest(length(part) - 2, 1), 12);
@@ -490,7 +490,7 @@ END $function$;
 CREATE OR REPLACE FUNCTION public.agentstore_scope_query(tenant text, model text)
  RETURNS tsquery
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE STRICT
+ IMMUTABLE STRICT
 AS $function$
   SELECT quote_literal((agentstore_scopes(tenant, model))[CASE WHEN model = '' THEN 1 ELSE 2 END])::tsquery
 $function$;

@@ -1,8 +1,18 @@
 // AgentStore as one of the peers: the typed client, over the network hop to the server.
+import { Connection, type Method } from "../../client/connection.js";
+import { settle } from "../../client/connection-string.js";
 import { AgentStoreClient } from "../../client/index.js";
 import { contents, type Peer, servePeer } from "./line-jobs.js";
 
-const client = new AgentStoreClient(`agentstore://${process.argv[2] ?? ""}`);
+const url = `agentstore://${process.argv[2] ?? ""}`;
+const client = new AgentStoreClient(url);
+// What the client makes its calls with, for one that it has no method for.
+const connection = new Connection(settle({ url }, {}));
+const CHECK: Method<object, Buffer> = {
+  path: "/grpc.health.v1.Health/Check",
+  requestSerialize: () => Buffer.alloc(0),
+  responseDeserialize: (bytes) => bytes,
+};
 const sessions = new Map<number, bigint[]>();
 
 const id = (messages: number, index: number) => {
@@ -51,7 +61,12 @@ const peer: Peer = {
     const page = await client.listSessions("listed", { pageSize: 50 });
     return page.sessions.length;
   },
+  async nothing() {
+    await connection.unary(CHECK, {}, {});
+    return 0;
+  },
   async end() {
+    connection.close();
     client.close();
   },
 };

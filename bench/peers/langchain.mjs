@@ -7,8 +7,9 @@ import { contents, servePeer } from "../dist/bench/lib/line-jobs.js";
 let pool;
 const counts = new Map();
 
-const history = (sessionId) => new PostgresChatMessageHistory({ sessionId, pool });
-const of = (messages, index) => history(`${messages}-${index % counts.get(messages)}`);
+// One for each session: a new one asks whether its table is there.
+const histories = new Map();
+const of = (messages, index) => histories.get(`${messages}-${index % counts.get(messages)}`);
 const turn = (count) =>
   contents(count).map((text, n) => (n % 2 === 0 ? new HumanMessage(text) : new AIMessage(text)));
 
@@ -18,8 +19,10 @@ await servePeer({
     for (const { messages, sessions } of sizes) {
       counts.set(messages, sessions);
       for (let n = 0; n < sessions; n++) {
-        const filled = history(`${messages}-${n}`);
-        await filled.ensureTable();
+        const sessionId = `${messages}-${n}`;
+        const history = new PostgresChatMessageHistory({ sessionId, pool });
+        await history.ensureTable();
+        histories.set(sessionId, history);
         // By hand: by addMessages() ten thousand would take long.
         await pool.query(
           `INSERT INTO langchain_chat_histories (session_id, message)
@@ -27,7 +30,7 @@ await servePeer({
                     'content', content, 'additional_kwargs', '{}'::jsonb,
                     'response_metadata', '{}'::jsonb)
              FROM unnest($2::text[]) WITH ORDINALITY AS d (content, n)`,
-          [`${messages}-${n}`, contents(messages)],
+          [sessionId, contents(messages)],
         );
       }
     }

@@ -21,13 +21,13 @@ class Peer:
         self.counts = {size["messages"]: size["sessions"] for size in job["sizes"]}
         for messages, sessions in self.counts.items():
             for n in range(sessions):
-                session = self.session(messages, n)
+                session = self.session(messages, n, create_tables=True)
                 for start in range(0, messages, 1000):
                     await session.add_items(turn(min(1000, messages - start)))
 
-    def session(self, messages, index):
+    def session(self, messages, index, create_tables=False):
         name = f"{messages}-{index % self.counts[messages]}"
-        return SQLAlchemySession(name, engine=self.engine, create_tables=True)
+        return SQLAlchemySession(name, engine=self.engine, create_tables=create_tables)
 
     async def append(self, messages, index):
         await self.session(messages, index).add_items(turn(6))

@@ -149,16 +149,9 @@ class Running {
   }
 
   async #begin(): Promise<void> {
-    this.position = await endOfChanges(this.#queries());
+    this.position = await endOfChanges(this.db.queries(this.#signal));
     if (this.id !== undefined) void this.#listen(this.id);
     if (this.#readAgain) this.wake();
-  }
-
-  #queries() {
-    return {
-      query: <Row>(statement: { name: string; text: string; row?: Row }, values: unknown[]) =>
-        this.db.query(statement, values, this.#signal),
-    };
   }
 
   async #read(): Promise<void> {
@@ -166,7 +159,11 @@ class Running {
     try {
       while (this.#readAgain) {
         this.#readAgain = false;
-        const page = await readChanges(this.#queries(), this.position, limits.changesPage);
+        const page = await readChanges(
+          this.db.queries(this.#signal),
+          this.position,
+          limits.changesPage,
+        );
         if (this.#signal.aborted) return;
         this.#failures = 0;
         if (!page?.complete) {
@@ -177,6 +174,8 @@ class Running {
         this.position = page.position;
         if (page.more) this.#readAgain = true;
         if (moved) this.tell(page);
+        // Those that come one after the other are read together.
+        if (moved && !page.more) await sleep(limits.changesRestMs, undefined, { ref: false });
       }
     } catch (error) {
       if (this.#signal.aborted) return;

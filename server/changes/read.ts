@@ -4,9 +4,10 @@
 // late is never passed over, and never waited for. Changes of one session come in the order of their
 // revisions from page to page; within a page, their revisions say the order.
 import pg from "pg";
+import { BinaryRow } from "../db/binary-row.js";
 import type { Queries } from "../db/database.js";
 import { advance, firstUnseen, isReached, upTo } from "./position.js";
-import type { ChangeRow } from "./sql.js";
+import type { ChangeRow, LogRow } from "./sql.js";
 import * as sql from "./sql.js";
 
 /** What has happened since a position. */
@@ -40,18 +41,25 @@ export async function endOfChanges(queries: Pick<Queries, "query">): Promise<str
  *   or from an earlier point since
  */
 export async function readChanges(
-  queries: Pick<Queries, "query">,
+  queries: Queries,
   position: string,
   most: number,
   until?: string,
 ): Promise<ChangesPage | undefined> {
-  const rows = await (until === undefined
-    ? queries.query(sql.readChanges, [position, most])
-    : queries.query(sql.readChangesUntil, [position, most, until]));
-  const [log] = rows;
+  const changes: ChangeRow[] = [];
+  let log = undefined as LogRow | undefined;
+  const onRow = (bytes: Buffer, start: number) => {
+    const row = new BinaryRow(bytes, start);
+    const change = readChange(row);
+    if (change) changes.push(change);
+    // The same in each row.
+    log ??= { snapshot: row.text(), kept_from: row.int8() };
+  };
+  await (until === undefined
+    ? queries.queryRows(sql.readChanges, [position, most], onRow)
+    : queries.queryRows(sql.readChangesUntil, [position, most, until], onRow));
   if (!log) throw new Error(NO_LOG);
   if (!isReached(position, log.snapshot)) return undefined;
-  const changes = rows.filter((row) => row.xid !== null);
   const more = changes.length >= most;
   const seen = until ?? log.snapshot;
   if (more) await completeSessions(queries, changes, seen);
@@ -61,6 +69,26 @@ export async function readChanges(
     position: until && !more ? until : advance(position, seen, end),
     more,
     complete: firstUnseen(position) >= log.kept_from,
+  };
+}
+
+// The columns of CHANGE, in their order; undefined where there is none.
+function readChange(row: BinaryRow): ChangeRow | undefined {
+  const xid = row.int8OrNull();
+  if (xid === null) {
+    for (let column = 1; column < CHANGE_COLUMNS; column++) row.int8OrNull();
+    return undefined;
+  }
+  return {
+    xid,
+    conversation_id: row.int8(),
+    tenant_id: row.text(),
+    first_revision: row.int8(),
+    last_revision: row.int8(),
+    first_seq: row.int8OrNull(),
+    last_seq: row.int8OrNull(),
+    removed: row.bool(),
+    reached: row.int8(),
   };
 }
 
@@ -140,4 +168,5 @@ export async function moveReader(
 }
 
 const INSUFFICIENT_PRIVILEGE = "42501";
+const CHANGE_COLUMNS = 9;
 const NO_LOG = "the table change_log has lost its row";

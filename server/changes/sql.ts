@@ -17,7 +17,7 @@ export const insertRemoval = signalling<never>(
    VALUES ($1, $2, $3, $3, true, $4)`,
 );
 
-/** What a transaction did to a session. */
+/** What a transaction did to a session. read.ts reads its columns in their order. */
 export interface ChangeRow {
   xid: bigint;
   conversation_id: bigint;
@@ -56,9 +56,9 @@ export const findEnd = statement<LogRow & { last_xid: bigint | null }>(
 // ones, whole transactions, $2 rows or a few more. Two ranges of the key, however long a transaction
 // runs. One row with nothing of a change where there is none.
 const since = (name: string, reached: string) =>
-  statement<LogRow & (ChangeRow | { xid: null })>(
+  statement<LogRow & ChangeRow>(
     name,
-    `SELECT log.*, c.*
+    `SELECT c.*, log.*
        FROM (${LOG}) AS log
        LEFT JOIN (
          (SELECT ${CHANGE}

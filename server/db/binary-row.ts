@@ -2,6 +2,7 @@
 
 const COUNT_BYTES = 2;
 const LENGTH_BYTES = 4;
+const NULL_LENGTH = -1;
 
 /** A row of queryRows(); valid as long as the row's bytes are. */
 export class BinaryRow {
@@ -19,6 +20,20 @@ export class BinaryRow {
   int8(): bigint {
     const value = this.bytes.readBigInt64BE(this.#at + LENGTH_BYTES);
     this.#at += LENGTH_BYTES + 8;
+    return value;
+  }
+
+  /** The next column, a bigint or NULL. */
+  int8OrNull(): bigint | null {
+    if (this.bytes.readInt32BE(this.#at) !== NULL_LENGTH) return this.int8();
+    this.#at += LENGTH_BYTES;
+    return null;
+  }
+
+  /** The next column, a boolean that is not NULL. */
+  bool(): boolean {
+    const value = this.bytes[this.#at + LENGTH_BYTES] === 1;
+    this.#at += LENGTH_BYTES + 1;
     return value;
   }
 

@@ -101,6 +101,12 @@ export interface DatabaseOptions extends Partial<DatabaseTraits> {
 
 const ON_DISK = "synchronous_commit TO on";
 
+/**
+ * How long a connection that nobody uses is kept. A new one costs a call some milliseconds, as it has
+ * prepared nothing; what stands between here and Postgres forgets silent ones after four minutes or more.
+ */
+const IDLE_MS = 180_000;
+
 /** The service's Postgres. All methods throw RpcError for what callers can act on. */
 export class Database {
   readonly #pool: pg.Pool;
@@ -110,8 +116,8 @@ export class Database {
   /** On Citus: which sessions share a node. */
   readonly shards: ShardMap | undefined;
   /**
-   * Whether together() works here: not behind a pooler, which keeps no prepared statements and no
-   * settings, nor on Citus, where each statement names one session.
+   * Whether together() works here, and planOnce is of use: not behind a pooler, which keeps no
+   * prepared statements and no settings, nor on Citus, where each statement names one session.
    */
   readonly takesSteps: boolean;
   readonly #longMost: number;
@@ -141,6 +147,7 @@ export class Database {
       connectionString: url,
       max: poolSize,
       connectionTimeoutMillis: limits.acquireMs,
+      idleTimeoutMillis: IDLE_MS,
       application_name: name,
       keepAlive: true,
       // The locks of a server whose machine is gone without a word end with this, not by a
@@ -191,6 +198,14 @@ export class Database {
     return this.#lease(signal, (lease) => lease.queryRows(statement, values, onRow));
   }
 
+  /** Both, for who reads no matter in which transaction. */
+  queries(signal: AbortSignal): Queries {
+    return {
+      query: (statement, values) => this.query(statement, values, signal),
+      queryRows: (statement, values, onRow) => this.queryRows(statement, values, onRow, signal),
+    };
+  }
+
   /**
    * Runs statements as one transaction in one round trip: none sees the rows of another before it
    * is sent. Any that fails undoes all. On a connection that has not run them before, they run once
@@ -200,6 +215,22 @@ export class Database {
    */
   together(steps: Step[], signal: AbortSignal): Promise<void> {
     return this.#lease(signal, (lease) => lease.together(steps));
+  }
+
+  /**
+   * Runs reads in one round trip, each with one plan that the connection keeps, whatever the values:
+   * for those whose best plan is always the same. Planning them took longer than running them.
+   *
+   * @throws what an onRow throws too
+   */
+  readTogether(steps: Step[], signal: AbortSignal): Promise<void> {
+    return this.#lease(signal, async (lease) => {
+      if (this.takesSteps) return await lease.together([planOnce, ...steps]);
+      // All must have ended before the connection is somebody else's.
+      const reads = steps.map((step) => lease.queryRows(step.statement, step.values, step.onRow));
+      await Promise.allSettled(reads);
+      await Promise.all(reads);
+    });
   }
 
   /**
@@ -313,6 +344,25 @@ function beginPooled(asynchronous: boolean): Statement<never> {
   const text = [BEGIN.text, ...settings.map((setting) => `SET LOCAL ${setting}`)].join("; ");
   return statement("begin_pooled", text);
 }
+
+/**
+ * For a transaction whose statements find their rows by primary keys, and nothing else: until its
+ * end, Postgres keeps one plan for each statement, which walks indexes however small a table is.
+ * Otherwise it plans most of them anew each time, which takes about as long as to run them, and a
+ * plan to keep that was made for a small table would read all of it when it has grown.
+ */
+export const planOnce: Step = {
+  statement: statement<never>(
+    "plan_once",
+    `SELECT set_config('plan_cache_mode', 'force_generic_plan', true),
+            set_config('enable_seqscan', 'off', true),
+            set_config('enable_hashjoin', 'off', true),
+            set_config('enable_mergejoin', 'off', true)`,
+  ),
+  values: [],
+  onRow: () => {},
+};
+
 const BEGIN_SNAPSHOT = statement<never>(
   "begin_snapshot",
   "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY",

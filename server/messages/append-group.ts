@@ -4,7 +4,7 @@ import pg from "pg";
 import { recordAll } from "../audit/record.js";
 import { int8Column, int8Parameter } from "../db/array-parameter.js";
 import { BinaryRow } from "../db/binary-row.js";
-import type { Database, Queries, Statement } from "../db/database.js";
+import { type Database, planOnce, type Queries, type Statement } from "../db/database.js";
 import { putGiven } from "../embeddings/given.js";
 import { databaseUnavailable, RpcError } from "../errors/rpc-error.js";
 import { findAnswers, findAnswersInShard } from "../idempotency/requests.js";
@@ -24,7 +24,7 @@ import * as sql from "./sql.js";
  * @param heads how sessions stood; learns how they stand
  * @param appends any number for any sessions; those to one session in their order
  * @param lock sql.lockSessions, or sql.awaitSession for a single session
- * @returns the outcomes, in the order of the appends, when all is committed
+ * @returns what was planned, when all of it is committed
  * @throws RpcError or Error when nothing of the group was written, or, as
  *   DATABASE_UNAVAILABLE, when that is not known
  */
@@ -34,7 +34,7 @@ export async function appendGroup(
   appends: Append[],
   lock: Statement<LockedSessionRow>,
   signal: AbortSignal,
-): Promise<Outcome[]> {
+): Promise<Plan> {
   const ids = [...new Set(appends.map(({ conversationId }) => conversationId))];
   const mayGuess = db.takesSteps && lock === sql.lockSessions && appends.every(isPlain);
   const guessed = mayGuess ? heads.guess(ids) : undefined;
@@ -43,7 +43,7 @@ export async function appendGroup(
     (guess && (await tryGuess(db, heads, ids, guess, signal))) ??
     (await appendLocked(db, appends, ids, lock, signal));
   heads.learn(plan.heads);
-  return plan.outcomes;
+  return plan;
 }
 
 // Nothing but messages and their answers is to be written.
@@ -74,7 +74,8 @@ async function tryGuess(
   signal: AbortSignal,
 ): Promise<Plan | undefined> {
   try {
-    await db.together([checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)], signal);
+    const steps = [planOnce, checkHeads(plan.guessed), ...writePlan(plan, plan.nowMs)];
+    await db.together(steps, signal);
     heads.confirm();
     return plan;
   } catch (error) {
@@ -108,7 +109,8 @@ function appendLocked(
   const isSharded = db.shards !== undefined;
   return db.transaction(async (transaction) => {
     const changesState = appends.some(({ state }) => state !== undefined);
-    const [sessions, kept, stateRevisions] = await Promise.all([
+    const [, sessions, kept, stateRevisions] = await Promise.all([
+      db.takesSteps ? transaction.query(planOnce.statement, []) : undefined,
       lockSessions(transaction, ids, lock, isSharded),
       // In statements after the lock's, so that they see what the lock waited for.
       (isSharded ? findAnswersInShard : findAnswers)(transaction, appends),

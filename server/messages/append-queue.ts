@@ -1,14 +1,15 @@
 // Group commit: appends that arrive while others are being written share the next transaction.
 import { limits } from "../config.js";
-import type { Database } from "../db/database.js";
+import type { Database, Statement } from "../db/database.js";
 import { overloaded } from "../errors/postgres.js";
 import { RpcError, sessionNotFound, tooLong } from "../errors/rpc-error.js";
 import type { Cancellation } from "../rpc/cancellation.js";
 import type { Append, Appended } from "./append.js";
 import { appendGroup } from "./append-group.js";
-import type { Outcome } from "./append-plan.js";
+import type { Outcome, Plan } from "./append-plan.js";
 import { toAgentMessage } from "./message.js";
 import { SessionHeads } from "./session-heads.js";
+import type { LockedSessionRow } from "./sql.js";
 import * as sql from "./sql.js";
 
 interface Waiting {
@@ -18,21 +19,31 @@ interface Waiting {
   reject: (error: unknown) => void;
 }
 
+/** How a queue appends, and who hears of it. */
+export interface AppendQueueOptions {
+  audited?: boolean | undefined;
+  onAppended?: (plan: Plan) => void;
+}
+
 /** The appends of one server process. */
 export class AppendQueue {
+  readonly audited: boolean;
   readonly #db: Database;
+  readonly #onAppended: AppendQueueOptions["onAppended"];
   readonly #heads = new SessionHeads();
   #waiting: Waiting[] = [];
   /** The sessions that have an append under way: the next one has to come after it. */
   readonly #busy = new Set<bigint>();
   #flushes = 0;
 
-  /** @param audited whether the audit log records appends too */
-  constructor(
-    db: Database,
-    readonly audited = false,
-  ) {
+  /**
+   * @param options.audited whether the audit log records appends too
+   * @param options.onAppended hears what was appended, when it is committed
+   */
+  constructor(db: Database, { audited = false, onAppended }: AppendQueueOptions = {}) {
     this.#db = db;
+    this.audited = audited;
+    this.#onAppended = onAppended;
   }
 
   /**
@@ -106,13 +117,7 @@ export class AppendQueue {
     const limit = new GroupLimit(group);
     try {
       const writes = group.map(({ write }) => write);
-      const outcomes = await appendGroup(
-        this.#db,
-        this.#heads,
-        writes,
-        sql.lockSessions,
-        limit.signal,
-      );
+      const outcomes = await this.#append(writes, sql.lockSessions, limit.signal);
       return group.filter((waiting, index) => !this.#answer(waiting, outcomes[index]));
     } catch (error) {
       // What the database could not do for all, it cannot do for one; anything
@@ -126,6 +131,16 @@ export class AppendQueue {
     }
   }
 
+  async #append(
+    writes: Append[],
+    lock: Statement<LockedSessionRow>,
+    signal: AbortSignal,
+  ): Promise<Outcome[]> {
+    const plan = await appendGroup(this.#db, this.#heads, writes, lock, signal);
+    this.#onAppended?.(plan);
+    return plan.outcomes;
+  }
+
   async #writeAside(appends: Waiting[]): Promise<void> {
     const id = appends[0]?.write.conversationId ?? 0n;
     this.#busy.add(id);
@@ -133,13 +148,7 @@ export class AppendQueue {
       const { write, cancellation, reject } = waiting;
       const limit = new GroupLimit([waiting]);
       try {
-        const [outcome] = await appendGroup(
-          this.#db,
-          this.#heads,
-          [write],
-          sql.awaitSession,
-          limit.signal,
-        );
+        const [outcome] = await this.#append([write], sql.awaitSession, limit.signal);
         if (!this.#answer(waiting, outcome)) reject(sessionNotFound(id));
       } catch (error) {
         reject(cancellation.reason ?? error);

@@ -2,8 +2,8 @@
 import { type GetMessagesRequest, GetMessagesResponse } from "../../gen/agentstore/v1/messages.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { decodePageToken, encodePageToken } from "../rpc/page-token.js";
-import { checkRange, isEmpty, rangeOf, standingOf } from "./range.js";
-import { readPages } from "./read-pages.js";
+import { readFirstPage } from "./first-page.js";
+import { checkRange, isEmpty } from "./range.js";
 
 export const getMessages: UnaryRpc<GetMessagesRequest, GetMessagesResponse> = {
   validate(request, check, limits) {
@@ -25,14 +25,10 @@ export const getMessages: UnaryRpc<GetMessagesRequest, GetMessagesResponse> = {
     ];
     if (showDeleted) query.push("show_deleted");
     const position = decodePageToken(request.pageToken, query);
-    const standing = await standingOf(context, conversationId);
     // A token holds the range that is left, so that pages of the newest messages
     // stay the same ones while new messages arrive.
-    const range = position
-      ? { after: position[0], before: position[1] }
-      : await rangeOf(context, request, standing, offset);
-    if (isEmpty(range)) return { messages: [], nextPageToken: "" };
-    const { pages, rest } = await readPages(context, request, range, 1);
+    const left = position ? { after: position[0], before: position[1] } : undefined;
+    const { pages, rest } = await readFirstPage(context, request, { offset, left });
     const page = pages[0];
     if (!page) return { messages: [], nextPageToken: "" };
     context.note({ messages: page.count });

@@ -213,42 +213,52 @@ export const getAppended = statement<MessageRow>(
     ORDER BY seq`,
 );
 
-// Pages: the messages between two seqs (both excluded), so many at the most,
-// and none that begins after so many bytes.
+// Pages: the messages between two seqs (both excluded), so many at the most, and none that begins after
+// so many bytes. Sums along the page are made only where all of it would be too large.
 const page = (
   name: string,
   direction: "ASC" | "DESC",
   inclusive: "<=" | ">=",
   last: "max" | "min",
   shown: "" | "AND deleted_at IS NULL",
-) =>
-  statement<never>(
+  after = "$2",
+) => {
+  const range = `conversation_id = $1 AND seq > ${after} AND seq < $3 ${shown}`;
+  const sized = `
+    SELECT seq, ${MESSAGE_BYTES} AS bytes
+      FROM conversation_messages
+     WHERE ${range}
+     ORDER BY seq ${direction}
+     LIMIT $4`;
+  return statement<never>(
     name,
     `SELECT ${WIRE_COLUMNS.join(", ")}
        FROM conversation_messages
-      WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
+      WHERE ${range}
         AND seq ${inclusive} (
-          SELECT ${last}(seq)
-            FROM (
-              SELECT seq, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING)
-                          - bytes AS bytes_before
-                FROM (
-                  SELECT seq, ${MESSAGE_BYTES} AS bytes
-                    FROM conversation_messages
-                   WHERE conversation_id = $1 AND seq > $2 AND seq < $3 ${shown}
-                   ORDER BY seq ${direction}
-                   LIMIT $4
-                ) AS sized
-            ) AS page
-           WHERE bytes_before < $5)
+          SELECT CASE WHEN sum(bytes) <= $5 THEN ${last}(seq) ELSE (
+            SELECT ${last}(seq)
+              FROM (
+                SELECT seq, sum(bytes) OVER (ORDER BY seq ${direction} ROWS UNBOUNDED PRECEDING)
+                            - bytes AS bytes_before
+                  FROM (${sized}) AS sized
+              ) AS page
+             WHERE bytes_before < $5) END
+            FROM (${sized}) AS sized)
       ORDER BY seq ${direction}`,
   );
+};
 
 const SHOWN = "AND deleted_at IS NULL";
 export const pageOldestFirst = page("page_oldest_first", "ASC", "<=", "max", SHOWN);
 export const pageNewestFirst = page("page_newest_first", "DESC", ">=", "min", SHOWN);
 export const pageOldestFirstOfAll = page("page_oldest_first_of_all", "ASC", "<=", "max", "");
 export const pageNewestFirstOfAll = page("page_newest_first_of_all", "DESC", ">=", "min", "");
+
+// As pageOldestFirst, of the last $6 seqs of the session alone.
+const AMONG_LAST = "greatest($2, (SELECT last_seq - $6::bigint FROM conversations WHERE id = $1))";
+export const pageOfLast = page("page_of_last", "ASC", "<=", "max", SHOWN, AMONG_LAST);
+export const pageOfLastOfAll = page("page_of_last_of_all", "ASC", "<=", "max", "", AMONG_LAST);
 
 // So many shown messages from one end of a range, with the deleted ones between them, take up a
 // stretch of seqs as long as both numbers together. Of the deleted ones, the r-th from that end has

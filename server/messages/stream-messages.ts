@@ -4,8 +4,9 @@ import {
   StreamMessagesResponse,
 } from "../../gen/agentstore/v1/messages.js";
 import type { StreamRpc } from "../rpc/method.js";
-import { checkRange, isEmpty, rangeOf, type SeqRange, standingOf } from "./range.js";
-import { readPages } from "./read-pages.js";
+import { readFirstPage } from "./first-page.js";
+import { checkRange, isEmpty, type SeqRange } from "./range.js";
+import { type Pages, readPages } from "./read-pages.js";
 
 export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResponse> = {
   validate: checkRange,
@@ -23,11 +24,10 @@ export const streamMessages: StreamRpc<StreamMessagesRequest, StreamMessagesResp
       pages.catch(() => {});
       return pages;
     };
-    const range = await rangeOf(context, request, await standingOf(context, conversationId));
     // The first page alone, as it is waited for.
-    let next = isEmpty(range) ? null : read(range, 1);
+    let next: Promise<Pages> | null = readFirstPage(context, request);
     while (next) {
-      const { pages, rest } = await next;
+      const { pages, rest }: Pages = await next;
       // The next pages are read while these travel; no more than that.
       next = isEmpty(rest) ? null : read(rest, perRead);
       for (const page of pages) {

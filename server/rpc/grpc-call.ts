@@ -32,6 +32,8 @@ export class GrpcCall extends ServedCall {
   readonly #respond: sendUnaryData<unknown> | undefined;
   #response: unknown;
   #ended = false;
+  // Of the page that was sent last, which may have been taken already.
+  #rejectSend: ((reason: RpcError | undefined) => void) | undefined;
 
   /**
    * @param raw the call
@@ -91,15 +93,15 @@ export class GrpcCall extends ServedCall {
   // Resolves when the page is on its way. grpc-js counts objects, not bytes, in
   // its write buffer, so only one page is given to it at a time.
   protected send(page: unknown): Promise<void> {
-    this.#sendCallId();
+    const { cancellation } = this;
+    if (!this.#rejectSend) {
+      this.#sendCallId();
+      cancellation.onCancel(() => this.#rejectSend?.(cancellation.reason));
+    }
     return new Promise((resolve, reject) => {
-      const onAbort = () => reject(this.signal.reason as RpcError);
-      this.signal.throwIfAborted();
-      this.signal.addEventListener("abort", onAbort, { once: true });
-      (this.raw as RawStreamCall).write(page, () => {
-        this.signal.removeEventListener("abort", onAbort);
-        resolve();
-      });
+      if (cancellation.reason) throw cancellation.reason;
+      this.#rejectSend = reject;
+      (this.raw as RawStreamCall).write(page, () => resolve());
     });
   }
 

@@ -1,13 +1,13 @@
 // FULL_TEXT, best first: how well messages match (BM25), among those that are worth a look.
 //
-// A message need not have all words. Looked at are, by the index of words, those that have them all, and
-// those that have one of the rarer ones: 1,000 or few more. Where all words are common and common
-// together, these are the newest 2,000 messages of what is searched.
+// A message need not have all words. Looked at are, by the index of words, messages that have them all and
+// those that have one of the rarer ones: of 1,500, whichever the index names first, if there are more.
+// Where many of the newest 2,000 messages of what is searched have all words, these are looked at instead.
 import { plannedEachTime } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
-import { FRESH_WORDS, freshest, hinted } from "./fresh-words.js";
+import { FRESH_WORDS, freshest, looksLike } from "./fresh-words.js";
 import { numberOf } from "./newest-first.js";
 import { Places } from "./places.js";
 import type { Ranked } from "./ranking.js";
@@ -89,67 +89,69 @@ export async function sampleRanking(
 ): Promise<Ranking> {
   const place = new Places();
   const sample = sources.newest(scope, { most: limits.searchSample }, place);
-  const queries = [...terms.units.map(({ query }) => query), terms.all];
-  const rows = await db.query(
-    plannedEachTime<{ n: bigint; having: bigint; sampled: bigint; size: number | null }>(`
-      WITH sample AS MATERIALIZED (SELECT words, size FROM ${sample} AS s)
-      SELECT q.n, (SELECT count(*) FROM sample WHERE words @@ q.query::tsquery) AS having,
-             (SELECT count(*) FROM sample) AS sampled,
-             (SELECT avg(size)::float8 FROM sample) AS size
-        FROM unnest(${place.of(queries)}::text[]) WITH ORDINALITY AS q (query, n)
-       ORDER BY q.n`),
+  const looked = sources.newest(scope, { most: limits.searchRankedNewest }, place);
+  const counts = [...terms.units.map(({ query }) => query), terms.all].map(
+    (query) => `count(*) FILTER (WHERE words @@ ${place.of(query)}::tsquery)`,
+  );
+  const [row] = await db.query(
+    plannedEachTime<SampleRow>(`
+      SELECT count(*) AS sampled, avg(size)::float8 AS size, ARRAY[${counts.join(", ")}] AS having,
+             (SELECT ARRAY[ts_ms, id] FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1) AS floor
+        FROM (SELECT ${FETCHED_ONCE} AS words, size FROM ${sample} AS s OFFSET 0) AS sample`),
     place.values,
     signal,
   );
-  const having = rows.map((row) => Number(row.having));
+  const having = (row?.having ?? []).map(Number);
   const ranking: Ranking = {
-    sampled: Number(rows[0]?.sampled ?? 0n),
+    sampled: Number(row?.sampled ?? 0n),
     having: having.slice(0, -1),
     havingAll: having.at(-1) ?? 0,
-    averageSize: Math.max(1, rows[0]?.size ?? USUAL_SIZE),
+    averageSize: Math.max(1, row?.size ?? USUAL_SIZE),
     indexed: lag.indexed,
   };
-  if (!sessions && invertedQuery(terms, ranking, limits) === undefined) {
-    const floor = await findFloor();
-    if (floor) ranking.floor = floor;
+  if (row?.floor && !sessions && !rareUnits(terms.units, ranking, limits)) {
+    ranking.floor = row.floor;
   }
   return ranking;
-
-  async function findFloor(): Promise<[string, string] | undefined> {
-    const place = new Places();
-    const looked = sources.newest(scope, { most: limits.searchRankedNewest }, place);
-    const [row] = await db.query(
-      plannedEachTime<{ ts_ms: bigint; id: bigint }>(
-        `SELECT ts_ms, id FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1`,
-      ),
-      place.values,
-      signal,
-    );
-    return row && [String(row.ts_ms), String(row.id)];
-  }
 }
 
-/** Which messages the index of words is asked for; undefined where these would be too many. */
-function invertedQuery(
-  { units, all, required }: Terms,
+/** The words of a row `s`. What is long is stored apart: with '' added, not each word fetches it anew. */
+const FETCHED_ONCE = "setweight(s.words, 'D')";
+
+/** One row: a sample of the newest messages, and where those end that are ranked if need be. */
+interface SampleRow {
+  sampled: bigint;
+  size: number | null;
+  /** How many have each query. */
+  having: string[];
+  floor: [tsMs: string, id: string] | null;
+}
+
+/**
+ * The units of which each is rare enough for the messages that have it to be ranked, beside those that
+ * have all units. Undefined where enough of the newest messages have all.
+ */
+function rareUnits(
+  units: Unit[],
   { sampled, having, havingAll, indexed }: Ranking,
-  { searchCandidates, searchSample }: Limits,
-): string | undefined {
+  limits: Limits,
+): Unit[] | undefined {
   // The sample was all there is: looking at it is exact.
-  if (sampled < searchSample) return undefined;
+  if (sampled < limits.searchSample) return undefined;
+  const newestHits = (havingAll / sampled) * limits.searchRankedNewest;
+  if (newestHits >= limits.searchRankedNewestHits) return undefined;
   const expected = (hits: number) => (Math.max(hits, 0.5) / sampled) * indexed;
-  if (expected(havingAll) > searchCandidates) return undefined;
-  const parts = [`(${all})`];
-  let total = expected(havingAll);
+  let total = 0;
+  const rare: Unit[] = [];
   const byRarity = units
-    .map(({ query }, index) => ({ query, expected: expected(having[index] ?? 0) }))
+    .map((unit, index) => ({ unit, expected: expected(having[index] ?? 0) }))
     .sort((a, b) => a.expected - b.expected);
-  for (const unit of byRarity) {
-    total += unit.expected;
-    if (total > searchCandidates) break;
-    parts.push(required === "" ? `(${unit.query})` : `((${unit.query}) & ${required})`);
+  for (const { unit, expected } of byRarity) {
+    total += expected;
+    if (total > limits.searchPartialCandidates) break;
+    rare.push(unit);
   }
-  return parts.join(" | ");
+  return rare;
 }
 
 /** Reads a page. */
@@ -177,22 +179,29 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
   const place = new Places();
   const conditions = otherConditions(scope, place);
   const units = tellingUnits(terms.units, ranking, limits.searchRankingTerms);
+  const rare = rareUnits(terms.units, ranking, limits);
   const any = units.map(({ query }) => `(${query})`).join(" | ");
-  const wanted = place.of(terms.required === "" ? any : `(${any}) & ${terms.required}`);
-  const chosen = (condition: string) => [condition, ...conditions].join(" AND ");
+  const hasAny = () =>
+    `s.words @@ ${place.of(terms.required === "" ? any : `(${any}) & ${terms.required}`)}::tsquery`;
+  const source = looked();
+  // What the index of words has named, has one of them.
+  const matching = source.named ? conditions : [hasAny(), ...conditions];
   const parts = [
-    `(SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.revision, s.words, s.size
-        FROM ${looked()} AS s
-       WHERE ${chosen(`s.words @@ ${wanted}::tsquery`)}
-       LIMIT ${place.of(4 * limits.searchCandidates)})`,
+    `(SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.revision, ${FETCHED_ONCE} AS words, s.size
+        FROM ${source.rows} AS s
+       WHERE ${["true", ...matching].join(" AND ")}
+       LIMIT ${place.of(limits.searchCandidates)})`,
   ];
   if (lag.changed > 0n) {
+    const changed = freshest(
+      sources.changed(scope, sessions, place),
+      [mayCount(), ...conditions],
+      place.of(limits.searchFresh),
+    );
     parts.push(`
      (SELECT s.conversation_id, s.seq, s.id, s.ts_ms, NULL, s.words, length(s.words)
-        FROM (SELECT s.*, ${FRESH_WORDS} AS words
-                FROM ${freshest(sources.changed(scope, sessions, place), chosen(hinted(terms, place)), place.of(limits.searchFresh))} AS s
-              OFFSET 0) AS s
-       WHERE s.words @@ ${wanted}::tsquery)`);
+        FROM (SELECT s.*, ${FRESH_WORDS} AS words FROM ${changed} AS s OFFSET 0) AS s
+       WHERE ${hasAny()})`);
   }
   const behind = before
     ? `AND (s.score, s.conversation_id, s.seq) < (${before.map((value) => place.of(value)).join(", ")})`
@@ -218,15 +227,24 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
                   LIMIT ${place.of(most)})`;
   return { keys, place };
 
-  function looked(): string {
-    if (sessions) return sources.ofSessions(scope, sessions, place);
-    const inverted = invertedQuery(terms, ranking, limits);
-    if (inverted !== undefined) {
-      const { tenant, modelId } = scope;
-      const own = `agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)})`;
-      return sources.found(scope, `s.words @@ (${place.of(inverted)}::tsquery && ${own})`, place);
-    }
-    return sources.from(scope, ranking.floor, place);
+  function looked(): { rows: string; named: boolean } {
+    if (sessions) return { rows: sources.ofSessions(scope, sessions, place), named: false };
+    if (!rare) return { rows: sources.from(scope, ranking.floor, place), named: false };
+    const { tenant, modelId } = scope;
+    const own = `agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)})`;
+    const each = rare.map(({ query }) =>
+      terms.required === "" ? `(${query})` : `((${query}) & ${terms.required})`,
+    );
+    const inverted = [`(${terms.all})`, ...each].join(" | ");
+    const condition = `s.words @@ (${place.of(inverted)}::tsquery && ${own})`;
+    return { rows: sources.found(scope, condition, place), named: true };
+  }
+
+  /** Whether a text that is not indexed yet may be one of those that are ranked. */
+  function mayCount(): string {
+    if (!rare) return looksLike([units.map(({ pattern }) => pattern).join("|")], place);
+    const each = rare.map(({ pattern }) => looksLike([pattern], place));
+    return `(${[looksLike(terms.patterns, place), ...each].join(" OR ")})`;
   }
 }
 

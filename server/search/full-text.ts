@@ -3,7 +3,7 @@ import { SearchOrder } from "../../gen/agentstore/v1/search.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import * as best from "./best-first.js";
 import type { Scope } from "./filter.js";
-import { FRESH_WORDS, freshest, hinted } from "./fresh-words.js";
+import { FRESH_WORDS, freshest, looksLike } from "./fresh-words.js";
 import { findWords } from "./highlight.js";
 import type { Found, Search } from "./mode.js";
 import * as newest from "./newest-first.js";
@@ -78,10 +78,10 @@ async function readBest(context: CallContext, search: Search, terms: Terms): Pro
 /** What has all terms. */
 function havingAll(scope: Scope, terms: Terms, limits: Limits): newest.Match {
   const { tenant, modelId } = scope;
-  const { all } = terms;
+  const { all, patterns } = terms;
   return {
-    bounded: (source, place) =>
-      freshest(source, hinted(terms, place), place.of(limits.searchFresh)),
+    bounded: (source, conditions, place) =>
+      freshest(source, [looksLike(patterns, place), ...conditions], place.of(limits.searchFresh)),
     indexed: (place) => `s.words @@ ${place.of(all)}::tsquery`,
     inverted: (place) => `s.words @@ (${place.of(all)}::tsquery
       && agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)}))`,

@@ -3,7 +3,7 @@ import { statement } from "../db/database.js";
 import type { CallContext } from "../rpc/call.js";
 import { PIECE, startsCjk } from "./query.js";
 import type { Span } from "./snippet.js";
-import type { Terms } from "./terms.js";
+import { entriesOf, type Terms } from "./terms.js";
 
 // Which words have, in one of the languages, a form that the query has.
 const matchingWords = statement<{ word: string }>(
@@ -30,12 +30,12 @@ export async function findWords(
   texts: readonly string[],
 ): Promise<Span[][]> {
   const entries = new Set(terms.units.flatMap(({ query }) => entriesOf(query)));
-  const beginnings = terms.hints.map((hint) => hint.replaceAll("%", "").toLowerCase());
+  const { beginnings } = terms;
+  const mayMatch = new RegExp(beginnings.length > 0 ? `^(?:${beginnings.join("|")})` : "^$", "u");
   const places = texts.map((text) => placesOf(text, limits.highlightCharacters));
   const words = new Set<string>();
   for (const { text } of places.flat()) {
-    if (startsCjk(text)) continue;
-    if (beginnings.some((beginning) => text.startsWith(beginning))) words.add(text);
+    if (!startsCjk(text) && mayMatch.test(text)) words.add(text);
   }
   const candidates = [...words].slice(0, limits.highlightWords);
   const values = [candidates, terms.languages, [...entries]];
@@ -46,13 +46,6 @@ export async function findWords(
       if (startsCjk(place.text)) return pairsIn(place, entries);
       return matching.has(place.text) ? [{ offset: place.offset, length: place.length }] : [];
     }),
-  );
-}
-
-/** The entries of the index that a tsquery names. */
-function entriesOf(query: string): string[] {
-  return [...query.matchAll(/'((?:[^'\\]|''|\\\\)*)'/g)].map(([, entry = ""]) =>
-    entry.replaceAll("''", "'").replaceAll("\\\\", "\\"),
   );
 }
 

@@ -21,8 +21,8 @@ export interface Match {
   inverted: (place: Places) => string;
   /** On a row `s` with the content of a message. */
   fresh: (place: Places) => string;
-  /** A source of rows with contents, without those that need not be looked at. */
-  bounded: (source: string, place: Places) => string;
+  /** A source of rows with contents, under these conditions or not, without what need not be looked at. */
+  bounded: (source: string, conditions: readonly string[], place: Places) => string;
   /** Whether to look through messages that the index has never had. */
   includesUnfilled: boolean;
 }
@@ -128,7 +128,7 @@ function pageFrom(
     `(SELECT ${KEY} FROM (${chosen(from, condition)} LIMIT ${one}) AS s)`;
   const parts = ["TABLE of_index"];
   if (lag.changed > 0n) {
-    const changed = match.bounded(sources.changed(scope, sessions, place), place);
+    const changed = match.bounded(sources.changed(scope, sessions, place), conditions, place);
     parts.push(hits(changed, match.fresh(place)));
   }
   if (lag.unfilled > 0n && match.includesUnfilled) {

@@ -1,6 +1,7 @@
 // From a parsed query to conditions on words: each term in the forms that the index may have it in.
 import { plannedEachTime } from "../db/database.js";
 import type { CallContext } from "../rpc/call.js";
+import { beginningOf } from "./beginnings.js";
 import { languagesOf } from "./languages.js";
 import { type ParsedQuery, type Piece, pairsOf, type Term } from "./query.js";
 
@@ -13,6 +14,8 @@ export interface Unit {
   counted: boolean;
   /** Whether it stands side by side with the unit before it. */
   follows: boolean;
+  /** A regular expression: every text that has it matches. */
+  pattern: string;
 }
 
 /** What a message has to have. */
@@ -22,8 +25,10 @@ export interface Terms {
   all: string;
   /** What no message may be without, whatever else it has: phrases, and nothing excluded; '' for none. */
   required: string;
-  /** Patterns of LIKE: a text that has one of the words, in whichever form, has one of these. */
-  hints: string[];
+  /** Regular expressions: every text that has all terms matches each of them. */
+  patterns: string[];
+  /** How the words begin that the query has in one form or another, as regular expressions. */
+  beginnings: string[];
   /** The languages whose forms of the words are looked for. */
   languages: string[];
 }
@@ -63,6 +68,9 @@ export async function makeTerms(
   const ofPiece = ({ kind, text }: Piece, of: string) =>
     kind === "cjk" ? chain(text) : (forms.get(`${of} ${text}`) ?? "");
   const ofTerm = (term: Term) => unique(languages.map((of) => phraseOf(term, of, ofPiece)));
+  const beginningsOf = ({ text }: Piece) =>
+    beginningsOfWords(text, languages, (of) => forms.get(`${of} ${text}`) ?? "");
+  const patternOf = (term: Term) => patternOfTerm(term, beginningsOf);
   const saysNothing = (term: Term) => phraseOf(term, main, ofPiece) === "";
   const groups = parsed.groups
     .map((group) => group.filter((term) => ofTerm(term).length > 0))
@@ -76,11 +84,16 @@ export async function makeTerms(
   return {
     units: kept
       .flat()
-      .flatMap((term) => unitsOf(term, ofTerm(term)))
+      .flatMap((term) => unitsOf(term, ofTerm(term), patternOf(term)))
       .slice(0, limits.searchTerms),
     all: [...kept.map(either), ...without].join(" & "),
     required: [...phrases, ...without].join(" & "),
-    hints: kept.flat().flatMap(({ pieces }) => pieces.flatMap((piece) => hintsOf(piece))),
+    patterns: kept.map((group) => group.map(patternOf).join("|")),
+    beginnings: kept
+      .flat()
+      .flatMap(({ pieces }) => pieces)
+      .filter(({ kind }) => kind === "words")
+      .flatMap(beginningsOf),
     languages,
   };
 }
@@ -102,7 +115,7 @@ function chain(text: string): string {
   return pairs.map((pair) => `'${pair}'`).join(" <-> ");
 }
 
-function unitsOf({ pieces, phrase }: Term, forms: string[]): Unit[] {
+function unitsOf({ pieces, phrase }: Term, forms: string[], pattern: string): Unit[] {
   const [piece] = pieces;
   if (!phrase && piece?.kind === "cjk" && pairsOf(piece.text).length > 1) {
     return pairsOf(piece.text).map((pair, index) => ({
@@ -110,6 +123,7 @@ function unitsOf({ pieces, phrase }: Term, forms: string[]): Unit[] {
       entries: 1,
       counted: true,
       follows: index > 0,
+      pattern: pair,
     }));
   }
   return [
@@ -118,15 +132,44 @@ function unitsOf({ pieces, phrase }: Term, forms: string[]): Unit[] {
       entries: forms.length,
       counted: !forms.some((form) => form.includes(" <")),
       follows: false,
+      pattern,
     },
   ];
 }
 
-// Forms of a word have their beginning in common, but for accents.
-function hintsOf({ kind, text }: Piece): string[] {
-  if (kind === "cjk")
-    return (pairsOf(text).length > 0 ? pairsOf(text) : [text]).map((t) => `%${t}%`);
-  return text.split(" ").map((word) => `%${/^[a-z]{1,2}/i.exec(word)?.[0] ?? ""}%`);
+/** Of the pieces of a term, which a text has to have all of, the pattern that says most. */
+function patternOfTerm({ pieces }: Term, beginningsOf: (piece: Piece) => string[]): string {
+  const patterns = pieces.flatMap((piece) =>
+    piece.kind === "cjk" ? [piece.text] : beginningsOf(piece).map((word) => `(?:^|[^a-z])${word}`),
+  );
+  return patterns.toSorted((a, b) => b.length - a.length)[0] ?? "";
+}
+
+/** How each word of a piece begins; '' for one of which nothing is known. */
+function beginningsOfWords(
+  text: string,
+  languages: readonly string[],
+  formsIn: (language: string) => string,
+): string[] {
+  const words = text.split(" ");
+  const forms = languages.map((language) => entriesOf(formsIn(language)));
+  // Where words have been left out as too common, which form is which one's nobody knows.
+  const known = forms.filter(({ length }) => length > 0);
+  if (known.some(({ length }) => length !== words.length)) return words.map(() => "");
+  return words.map((word, index) =>
+    beginningOf(
+      word,
+      known.map((ofLanguage) => ofLanguage[index] ?? ""),
+      languages,
+    ),
+  );
+}
+
+/** The entries of the index that a tsquery names. */
+export function entriesOf(query: string): string[] {
+  return [...query.matchAll(/'((?:[^'\\]|''|\\\\)*)'/g)].map(([, entry = ""]) =>
+    entry.replaceAll("''", "'").replaceAll("\\\\", "\\"),
+  );
 }
 
 function unique(texts: string[]): string[] {

@@ -3,7 +3,7 @@ import type { ChangesPage } from "../changes/read.js";
 import { limits } from "../config.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import { SharedReads } from "./shared-reads.js";
-import { Waiters } from "./waiters.js";
+import { type Waiter, Waiters } from "./waiters.js";
 
 /** How many of the last pages keep the events that were read because of them. */
 const PAGES_WITH_EVENTS = 4;
@@ -53,8 +53,8 @@ export class RecentChanges {
     this.#waiters.wake();
   }
 
-  /** As Waiters.wait(): for a page, or for the failure. */
-  wait(ms: number, signal: AbortSignal): Promise<boolean> {
-    return this.#waiters.wait(ms, signal);
+  /** As Waiters.join(): for a page, or for the failure. */
+  join(ms: number, signal: AbortSignal): Waiter {
+    return this.#waiters.join(ms, signal);
   }
 }

@@ -1,9 +1,11 @@
 // What the watches of one session in this process share: each event is read and encoded once, and
 // kept for a while for those that have not sent it yet.
+import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import type { RpcError } from "../errors/rpc-error.js";
 import { present } from "../present.js";
+import { encodeAppended } from "./appended-event.js";
 import type { EncodedEvent, EventsPage, Place } from "./events.js";
-import { Waiters } from "./waiters.js";
+import { type Waiter, Waiters } from "./waiters.js";
 
 /** The events of all topics of a process: when there are too many, the oldest go first. */
 export class KeptEvents {
@@ -81,6 +83,23 @@ export class SessionTopic {
     this.#waiters.wake();
   }
 
+  /**
+   * Takes messages that were appended, those of them that are right behind the topic's place. What is
+   * further ahead is read, with what is before it.
+   */
+  append(messages: AgentMessage[]): void {
+    let place = this.#place;
+    if (!place) return;
+    const events: EncodedEvent[] = [];
+    for (const message of messages) {
+      const { revision, seq } = message;
+      if (revision !== place.revision + 1n) continue;
+      place = { revision, seq };
+      events.push(encodeAppended(message));
+    }
+    if (events.length > 0) this.push({ events, place, more: false });
+  }
+
   /** Hears that the session is gone. */
   remove(revision: bigint): void {
     this.removedAt = revision;
@@ -106,9 +125,9 @@ export class SessionTopic {
     for (const event of this.#events) this.#kept.remove(event);
   }
 
-  /** As Waiters.wait(): for events, or for the session's end. */
-  wait(ms: number, signal: AbortSignal): Promise<boolean> {
-    return this.#waiters.wait(ms, signal);
+  /** As Waiters.join(): for events, or for the session's end. */
+  join(ms: number, signal: AbortSignal): Waiter {
+    return this.#waiters.join(ms, signal);
   }
 
   fail(failure: RpcError): void {

@@ -21,6 +21,7 @@ import { SharedReads } from "./shared-reads.js";
 import type { LabelsRow } from "./sql.js";
 import * as sql from "./sql.js";
 import { sessionsOf, type ToldSession } from "./told-sessions.js";
+import type { Waiter } from "./waiters.js";
 import type { Following } from "./watches.js";
 
 type Response = Encoded<WatchSessionsResponse>;
@@ -53,11 +54,17 @@ export class SessionsWatch {
 
   /** @throws POSITION_EXPIRED */
   async *run(): AsyncGenerator<Response> {
+    const { context, shared } = this;
     const { until } = this.#progress;
     if (until !== undefined) yield* this.#tell(await this.#read(until, EVERYTHING));
     else await this.#read(undefined, 1);
     if (this.#progress.walked !== undefined) yield* this.#walk();
-    yield* this.#follow();
+    const waiter = shared.recent.join(context.limits.watchHeartbeatMs, context.signal);
+    try {
+      yield* this.#follow(waiter);
+    } finally {
+      waiter.leave();
+    }
   }
 
   async *#walk(): AsyncGenerator<Response> {
@@ -91,8 +98,8 @@ export class SessionsWatch {
     }
   }
 
-  async *#follow(): AsyncGenerator<Response> {
-    const { limits, signal } = this.context;
+  async *#follow(waiter: Waiter): AsyncGenerator<Response> {
+    const { limits } = this.context;
     const { recent } = this.shared;
     // The number of the page of recent changes that comes next, once it stands there.
     let next: number | undefined;
@@ -104,7 +111,7 @@ export class SessionsWatch {
         const number = recent.next;
         if (!hasSeen(position, this.#progress.position)) {
           // Another server has told the watcher what this one has not heard of yet.
-          await recent.wait(limits.changesPollMs, signal);
+          await waiter.wait();
           continue;
         }
         const page = await this.#read(position, limits.changesPage);
@@ -125,7 +132,7 @@ export class SessionsWatch {
       } else if (!isCaughtUp) {
         isCaughtUp = true;
         yield* this.#say({ $case: "caughtUp", value: {} });
-      } else if (!(await recent.wait(limits.watchHeartbeatMs, signal))) {
+      } else if (!(await waiter.wait())) {
         yield* this.#say({ $case: "heartbeat", value: {} });
       }
     }
@@ -140,10 +147,7 @@ export class SessionsWatch {
 
   #queries() {
     const { db, signal } = this.context;
-    return {
-      query: <Row>(statement: { name: string; text: string; row?: Row }, values: unknown[]) =>
-        db.query(statement, values, signal),
-    };
+    return db.queries(signal);
   }
 
   // Tells a stretch of the log, session by session.

@@ -21,20 +21,65 @@ export const watchSession: StreamRpc<WatchSessionRequest, WatchSessionResponse> 
     check.notNegative("after_revision", afterRevision ?? 0n);
   },
 
-  handle(request, context) {
+  // One generator, as each one around it would cost every event.
+  async *handle(request, context) {
+    const { limits, principal, signal, watches } = context;
     const { conversationId } = request;
     context.note({ conversation_id: conversationId, events: 0 });
-    return context.watches.run(async function* (shared) {
-      const topic = shared.open(conversationId, context.principal.tenant);
-      try {
-        // After the topic, so that what happens meanwhile is told to it.
-        const place = await findStart(request, context, topic);
-        shared.catchUp(topic);
-        yield* watch(context, topic, place);
-      } finally {
-        shared.close(topic);
+    let count = 0;
+    const shared = await watches.enter();
+    const topic = shared.open(conversationId, principal.tenant);
+    const waiter = topic.join(limits.watchHeartbeatMs, signal);
+    try {
+      // After the topic, so that what happens meanwhile is told to it.
+      let place: Place | undefined = await findStart(request, context, topic);
+      shared.catchUp(topic);
+      // From here on, place is where the watch stands in storage, as of the last page from there.
+      let { revision } = place;
+      let isCaughtUp = false;
+      const say = (kind: EventKind) => encoded([encodeEvent(conversationId, revision, kind)]);
+      for (;;) {
+        if (topic.failure) throw topic.failure;
+        const isGone = topic.removedAt !== undefined;
+        let events = topic.behind(revision);
+        if (events === undefined && !isGone) {
+          if (isCaughtUp) yield say({ $case: "fellBehind", value: {} });
+          isCaughtUp = false;
+          if (place?.revision !== revision) {
+            place = await placeAt(context, conversationId, revision);
+          }
+          const page = place && (await readPage(context, conversationId, place));
+          if (!page) {
+            // It is gone, which the log will say, if it has not meanwhile.
+            if (topic.removedAt === undefined && !topic.failure) await waiter.wait();
+            continue;
+          }
+          ({ place, events } = page);
+          ({ revision } = place);
+        } else {
+          events = firstOf(events ?? [], limits.pageBytes);
+          revision = events.at(-1)?.revision ?? revision;
+        }
+        if (events.length > 0) {
+          count += events.length;
+          yield encoded(events);
+        } else if (isGone) {
+          revision = topic.removedAt ?? revision;
+          yield say({ $case: "sessionDeleted", value: {} });
+          return;
+        } else if (!isCaughtUp && topic.behind(revision)) {
+          isCaughtUp = true;
+          yield say({ $case: "caughtUp", value: {} });
+        } else if (!(await waiter.wait())) {
+          yield say({ $case: "heartbeat", value: {} });
+        }
       }
-    });
+    } finally {
+      context.note({ events: count });
+      waiter.leave();
+      shared.close(topic);
+      watches.leave();
+    }
   },
 };
 
@@ -63,59 +108,6 @@ async function findStart(
   }
   topic.begin(found.head);
   return found.place;
-}
-
-// Tells what the topic keeps, and from storage what it does not.
-async function* watch(
-  context: CallContext,
-  topic: SessionTopic,
-  start: Place,
-): AsyncGenerator<Encoded<WatchSessionResponse>> {
-  const { limits, signal } = context;
-  const { conversationId } = topic;
-  // Where it stands in storage, as of the last page from there.
-  let place: Place | undefined = start;
-  let { revision } = start;
-  let isCaughtUp = false;
-  let count = 0;
-  const say = (kind: EventKind) => encoded([encodeEvent(conversationId, revision, kind)]);
-  for (;;) {
-    if (topic.failure) throw topic.failure;
-    const isGone = topic.removedAt !== undefined;
-    let events = topic.behind(revision);
-    if (events === undefined && !isGone) {
-      if (isCaughtUp) yield say({ $case: "fellBehind", value: {} });
-      isCaughtUp = false;
-      if (place?.revision !== revision) place = await placeAt(context, conversationId, revision);
-      const page = place && (await readPage(context, conversationId, place));
-      if (!page) {
-        // It is gone, which the log will say, if it has not meanwhile.
-        if (topic.removedAt === undefined && !topic.failure) {
-          await topic.wait(limits.watchHeartbeatMs, signal);
-        }
-        continue;
-      }
-      ({ place, events } = page);
-      ({ revision } = place);
-    } else {
-      events = firstOf(events ?? [], limits.pageBytes);
-      revision = events.at(-1)?.revision ?? revision;
-    }
-    if (events.length > 0) {
-      count += events.length;
-      context.note({ events: count });
-      yield encoded(events);
-    } else if (isGone) {
-      revision = topic.removedAt ?? revision;
-      yield say({ $case: "sessionDeleted", value: {} });
-      return;
-    } else if (!isCaughtUp && topic.behind(revision)) {
-      isCaughtUp = true;
-      yield say({ $case: "caughtUp", value: {} });
-    } else if (!(await topic.wait(limits.watchHeartbeatMs, signal))) {
-      yield say({ $case: "heartbeat", value: {} });
-    }
-  }
 }
 
 async function placeAt(

@@ -16,17 +16,14 @@ export const watchSessions: StreamRpc<WatchSessionsRequest, WatchSessionsRespons
     checkTags("tags", tags, limits.filterAllTags, check, limits);
   },
 
-  handle(request, context) {
+  async *handle(request, context) {
     const { modelId, ownerId, tags, afterPosition } = request;
+    const { db, principal, signal, watches } = context;
     context.note({ model_id: modelId, events: 0 });
-    return context.watches.run(async function* (shared) {
-      const { db, principal, signal } = context;
-      const query = <Row>(
-        statement: { name: string; text: string; row?: Row },
-        values: unknown[],
-      ) => db.query(statement, values, signal);
+    const shared = await watches.enter();
+    try {
       const owner = {
-        cluster: await clusterOf({ query }),
+        cluster: await clusterOf(db.queries(signal)),
         query: ["WatchSessions", principal.tenant, modelId, ownerId, ...distinctTags(tags).sort()],
       };
       const start = startOf(afterPosition, shared);
@@ -34,7 +31,9 @@ export const watchSessions: StreamRpc<WatchSessionsRequest, WatchSessionsRespons
       if (!progress) throw positionExpired();
       const watch = new SessionsWatch(context, shared, request, owner, progress);
       yield* watch.run();
-    });
+    } finally {
+      watches.leave();
+    }
   },
 };
 

@@ -2,6 +2,7 @@
 import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
+import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import type { ChangeFeed } from "../changes/feed.js";
 import type { ChangesPage } from "../changes/read.js";
 import { limits } from "../config.js";
@@ -9,6 +10,7 @@ import type { Database } from "../db/database.js";
 import { databaseUnavailable } from "../errors/rpc-error.js";
 import { present } from "../present.js";
 import { readEvents } from "./events.js";
+import { Handover } from "./handover.js";
 import { RecentChanges } from "./recent-changes.js";
 import { KeptEvents, SessionTopic } from "./session-topic.js";
 
@@ -16,10 +18,20 @@ import { KeptEvents, SessionTopic } from "./session-topic.js";
 const RETRY_MS = 20;
 const PAUSE_MS = 250;
 
+/** What was appended to sessions in one transaction. */
+export interface AppendedGroup {
+  /** The sessions. */
+  heads: readonly { id: bigint; tenant_id: string }[];
+  /** In the order of their revisions. */
+  messages: readonly AgentMessage[];
+}
+
 /** The watches of one process. Follows the feed while there are some. */
 export class Watches {
   readonly #kept = new KeptEvents(limits.watchKeptBytes);
   #following: Promise<Following> | undefined;
+  // The same, once it follows.
+  #current: Following | undefined;
   #watches = 0;
 
   /** @param db for reading what several watches wait for */
@@ -30,19 +42,32 @@ export class Watches {
   ) {}
 
   /**
-   * Runs a watch.
+   * Begins a watch; whoever begins one ends it by leave().
    *
-   * @param watch is handed what is shared by all watches
-   * @throws DATABASE_UNAVAILABLE, and what the watch throws
+   * @returns what all watches share
+   * @throws DATABASE_UNAVAILABLE; then it has not begun
    */
-  async *run<T>(watch: (shared: Following) => AsyncGenerator<T>): AsyncGenerator<T> {
+  async enter(): Promise<Following> {
     this.#watches++;
     try {
-      yield* watch(await (this.#following ??= this.#follow()));
-    } finally {
-      this.#watches--;
-      if (this.#watches === 0) this.#rest();
+      return await (this.#following ??= this.#follow());
+    } catch (error) {
+      this.leave();
+      throw error;
     }
+  }
+
+  leave(): void {
+    this.#watches--;
+    if (this.#watches === 0) this.#rest();
+  }
+
+  /**
+   * Hears what this process has appended to sessions, and committed, so that those who watch them are
+   * told at once and nothing has to be read for them.
+   */
+  appended(group: AppendedGroup): void {
+    this.#current?.onAppended(group);
   }
 
   async #follow(): Promise<Following> {
@@ -50,9 +75,11 @@ export class Watches {
     const following = new Following(db, logger, this.#kept, () => {
       feed.unsubscribe(following);
       this.#following = undefined;
+      this.#current = undefined;
     });
     try {
       following.begin(await feed.subscribe(following));
+      this.#current = following;
     } catch (error) {
       this.#following = undefined;
       throw error;
@@ -75,6 +102,7 @@ export class Following {
   // By session and tenant: whoever asks for another tenant's session is not to be in its way.
   readonly #topics = new Map<string, SessionTopic>();
   readonly #behind = new Set<SessionTopic>();
+  readonly #handover = new Handover();
   readonly #ended = new AbortController();
   readonly #onEnd: () => void;
   #recent: RecentChanges | undefined;
@@ -132,6 +160,19 @@ export class Following {
     if (!this.#reading) void this.#read();
   }
 
+  onAppended({ heads, messages }: AppendedGroup): void {
+    const topics = new Map<bigint, SessionTopic>();
+    for (const { id, tenant_id } of heads) {
+      const topic = this.#topics.get(keyOf(id, tenant_id));
+      if (topic) topics.set(id, topic);
+    }
+    if (topics.size === 0) return;
+    for (const message of messages) {
+      const topic = topics.get(message.conversationId);
+      if (topic) this.#handover.add(topic, message);
+    }
+  }
+
   onChanges(page: ChangesPage): void {
     for (const change of page.changes) {
       const topic = this.#topics.get(keyOf(change.conversation_id, change.tenant_id));
@@ -183,12 +224,14 @@ export class Following {
     }));
     const pages = await readEvents(this.db, wanted, signal);
     let moved = true;
-    for (const topic of topics) {
+    for (const [index, topic] of topics.entries()) {
       const page = pages.get(topic.conversationId);
       // A session that is gone has its removal told by the log.
       if (!page || topic.watchers === 0) continue;
-      if (page.place.revision === topic.place?.revision) moved = false;
-      topic.push(page);
+      const { after } = present(wanted[index]);
+      if (page.place.revision === after.revision) moved = false;
+      // What was handed over meanwhile is among what was read, in part at least.
+      if (topic.place === after) topic.push(page);
       if (topic.isBehind) this.#behind.add(topic);
     }
     return moved;

@@ -230,11 +230,12 @@ test(
     }
     await assertChangesTile(postgres.url);
     const watches = followers.reduce((sum, follower) => sum + follower.watches, 0);
+    const told = followers.reduce((sum, follower) => sum + follower.told.length, 0);
     const failures: Record<string, number> = {};
     for (const follower of followers) {
       for (const [name, count] of follower.failures) failures[name] = (failures[name] ?? 0) + count;
     }
-    process.stdout.write(`chaos: ${JSON.stringify({ written, watches, failures })}\n`);
+    process.stdout.write(`chaos: ${JSON.stringify({ written, watches, told, failures })}\n`);
     expect(Object.keys(failures)).not.toContain("INTERNAL");
     expect(watches).toBeGreaterThan(followers.length);
   },

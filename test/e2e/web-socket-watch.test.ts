@@ -1,6 +1,7 @@
 // The other streams over WebSockets: what happens to a session, as it happens, and exports.
 import { expect, test } from "vitest";
 import { ExportFormat } from "../../gen/agentstore/v1/transfer.js";
+import { expectFault } from "./faults.js";
 import { uniqueModel, userMessage, useStore } from "./store.js";
 import { exportText } from "./transfers.js";
 import { Socket, streamOver } from "./web-socket.js";
@@ -58,6 +59,27 @@ test("a session is watched as it grows, from a revision on, to its end", async (
   for await (const event of resumed.seen) last = event;
   expect(last).toHaveProperty("sessionDeleted");
   expect(await resumed.socket.closed).toBe(1000);
+});
+
+test("a revision that is to come, and a session that is gone, are told as over gRPC", async () => {
+  const conversationId = await store.newConversation(2);
+  const ahead = { conversationId: String(conversationId), afterRevision: "4" };
+  const { responses, fault, closeCode } = await streamOver(store.target, "WatchSession", ahead);
+  expect([responses, closeCode]).toEqual([[], 1008]);
+  expectFault(fault!, { reason: "REVISION_AHEAD" });
+  expect(fault!.metadata).toMatchObject({ after_revision: "4", revision: "3" });
+
+  await store.call("deleteSession", { conversationId });
+  const gone = await streamOver(store.target, "WatchSession", { ...ahead, afterRevision: "0" });
+  expect([gone.responses, gone.closeCode]).toEqual([[], 1008]);
+  expectFault(gone.fault!, { reason: "SESSION_NOT_FOUND" });
+});
+
+test("a position that was altered is refused", async () => {
+  const request = { afterPosition: "bm8gcG9zaXRpb24" };
+  const { responses, fault } = await streamOver(store.target, "WatchSessions", request);
+  expect(responses).toEqual([]);
+  expectFault(fault!, { reason: "INVALID_PAGE_TOKEN", fields: ["after_position"] });
 });
 
 test("the sessions of a model are watched, and again from a position on", async () => {

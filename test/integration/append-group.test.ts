@@ -62,7 +62,7 @@ function write(conversationId: bigint, content: string, more: Partial<Append> = 
 async function append(writes: Append[]) {
   const asked = vi.spyOn(db, "transaction");
   try {
-    const outcomes = await appendGroup(db, heads, writes, sql.lockSessions, signal);
+    const { outcomes } = await appendGroup(db, heads, writes, sql.lockSessions, signal);
     return { outcomes, asked: asked.mock.calls.length };
   } finally {
     asked.mockRestore();

@@ -35,17 +35,13 @@ afterEach(async () => {
   await database.drop();
 });
 
-const queries = {
-  query: <Row>(statement: { name: string; text: string }, values: unknown[]) =>
-    db.query<Row>(statement, values, signal),
-};
-const end = () => endOfChanges(queries);
+const end = () => endOfChanges(db.queries(signal));
 type Row = Record<string, string>;
 const run = (text: string, values: unknown[] = []) =>
   withClient(database.url, async (client) => (await client.query<Row>(text, values)).rows);
 
 async function read(position: string, most = 1_000): Promise<ChangesPage> {
-  const page = await readChanges(queries, position, most);
+  const page = await readChanges(db.queries(signal), position, most);
   if (!page) throw new Error(`the position ${position} is not one of this log`);
   return page;
 }
@@ -233,7 +229,7 @@ describe("a log that another cluster has written", () => {
     }
     await run("UPDATE change_log SET kept_from = $1", [ahead]);
     const [foreign] = await run("SELECT position::text FROM change_readers WHERE name = 'search'");
-    expect(await readChanges(queries, foreign!.position!, 10)).toBeUndefined();
+    expect(await readChanges(db.queries(signal), foreign!.position!, 10)).toBeUndefined();
     await Promise.all([renumber(), renumber(), renumber()]);
     await change(3);
     for (const name of ["search", "embeddings"]) {

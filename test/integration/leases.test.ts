@@ -135,7 +135,7 @@ test("an append that is refused in a group leaves its neighbours alone", async (
     ];
     const signal = new AbortController().signal;
     const heads = new SessionHeads();
-    const outcomes = await appendGroup(db, heads, group, sql.lockSessions, signal);
+    const { outcomes } = await appendGroup(db, heads, group, sql.lockSessions, signal);
     expect(outcomes.map((one) => (one.kind === "refused" ? one.error.reason : one.kind))).toEqual([
       "appended",
       "LEASE_LOST",

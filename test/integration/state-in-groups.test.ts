@@ -43,8 +43,10 @@ function appendOf(conversationId: bigint, fields: Partial<Append>): Append {
 }
 
 const heads = new SessionHeads();
-const group = (appends: Append[]) =>
-  appendGroup(db, heads, appends, lockSessions, AbortSignal.timeout(30_000));
+const group = async (appends: Append[]) => {
+  const signal = AbortSignal.timeout(30_000);
+  return (await appendGroup(db, heads, appends, lockSessions, signal)).outcomes;
+};
 const stateOf = async (conversationId: bigint) =>
   (await stubs.call("getState", { conversationId })).state!;
 const lastSeqOf = async (conversationId: bigint) =>

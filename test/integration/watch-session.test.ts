@@ -244,8 +244,11 @@ test("of a change that the log tells of before the session shows it, nothing is 
   watcher.cancel();
 });
 
+const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
+
 test("watches that are gone leave nothing behind", async () => {
   const ids = await Promise.all(Array.from({ length: 10 }, newSession));
+  const timersAtFirst = timers();
   const watchers = ids.map((id) => watch(id, 0n));
   await Promise.all(watchers.map((watcher) => watcher.untilKind("caughtUp")));
   const connections = () =>
@@ -257,7 +260,6 @@ test("watches that are gone leave nothing behind", async () => {
       return rows[0]!.count;
     });
   expect(await connections()).toBe(1);
-  const timers = () => process.getActiveResourcesInfo().filter((name) => name === "Timeout").length;
   for (const watcher of watchers) watcher.cancel();
   await until("nobody listens", async () => (await connections()) === 0);
   // The server runs in this process: the log is not looked at any more.
@@ -274,6 +276,8 @@ test("watches that are gone leave nothing behind", async () => {
   await new Promise((resolve) => setTimeout(resolve, 1_500));
   expect(await reads()).toBe(before);
   expect(timers()).toBeLessThanOrEqual(timersBefore);
+  // Fewer than one for each of the watches that are gone.
+  expect(timers()).toBeLessThan(timersAtFirst + ids.length);
 });
 
 test("a page costs what it holds, however long a session and its history are", async () => {

@@ -71,8 +71,8 @@ const one = { conversationId: "1", lastN: "1" };
 describe("tokens", () => {
   test("may be in a header or in the first frame, over TLS", async () => {
     const tokensFile = path.join(directory, "tokens");
-    const hash = createHash("sha256").update("secret").digest("hex");
-    await writeFile(tokensFile, `default alice ${hash}\n`);
+    const hash = (token: string) => createHash("sha256").update(token).digest("hex");
+    await writeFile(tokensFile, `default alice ${hash("secret")}\nacme bob ${hash("other")}\n`);
     const { httpUrl } = await serve({ tokensFile, tlsCert: cert, tlsKey: key });
     const at = { httpUrl: httpUrl.replace("127.0.0.1", "localhost"), ca: readFileSync(cert) };
     const answer = await streamOver({ ...at, token: "secret" }, "StreamMessages", one);
@@ -89,6 +89,12 @@ describe("tokens", () => {
     expect(await start("Bearer secret", "another")).toBe("OK");
     expect(await start("Bearer another", "secret")).toBe("UNAUTHENTICATED");
     expect(await start(undefined)).toBe("UNAUTHENTICATED");
+
+    // A session of another tenant is not there.
+    for (const rpc of ["StreamMessages", "WatchSession"]) {
+      const { fault } = await streamOver({ ...at, token: "other" }, rpc, { conversationId: "1" });
+      expect(fault).toMatchObject({ code: "NOT_FOUND", reason: "SESSION_NOT_FOUND" });
+    }
 
     const stranger = await Socket.open(at, "StreamMessages");
     stranger.send("{");
@@ -178,7 +184,7 @@ test("a reader that stalls costs a page or two, and then gets the rest in order"
       return { socket, first };
     }),
   );
-  const most = await growthUntilCalm(pid, before, MESSAGES * CONTENT);
+  const most = await growthUntilCalm(pid, before, 4 * MESSAGES * CONTENT);
   process.stdout.write(`4 stalled WebSockets: +${Math.round(most / MIB)} MiB\n`);
   // Of four streams of 100 MB: pages, their forms on the way to JSON, garbage not yet collected.
   expect(most).toBeLessThan(150 * MIB);

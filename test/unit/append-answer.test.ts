@@ -1,4 +1,4 @@
-// Answers to appends are those that the generated encoder writes.
+// Answers to appends, and the events that tell of them, are those that the generated encoder writes.
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import {
@@ -7,7 +7,9 @@ import {
   AgentMessage,
   MessageView,
 } from "../../gen/agentstore/v1/messages.js";
+import { WatchSessionResponse } from "../../gen/agentstore/v1/watch.js";
 import { encodeAppendAnswer } from "../../server/messages/wire/append-answer.js";
+import { encodeAppended } from "../../server/watch/appended-event.js";
 
 const int64 = fc.oneof(
   fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }),
@@ -62,6 +64,18 @@ test.each([MessageView.UNSPECIFIED, MessageView.FULL])("in the view %i", (view) 
       const single = encodeAppendAnswer({ messages: [one], replayed, stateEtag }, view).take();
       const response = AddMessageResponse.encode({ message: one, replayed, stateEtag }).finish();
       expect(single.equals(response)).toBe(true);
+    }),
+  );
+});
+
+test("in an event", () => {
+  fc.assert(
+    fc.property(message, (value) => {
+      const { conversationId, revision } = value;
+      const event = { $case: "messageAppended", value } as const;
+      const events = [{ conversationId, revision, event }];
+      const expected = WatchSessionResponse.encode({ events }).finish();
+      expect(encodeAppended(value).bytes.equals(expected)).toBe(true);
     }),
   );
 });

@@ -29,7 +29,7 @@ export function encodeAppendAnswer(
   const out = new ProtobufBuffer();
   for (const message of messages) {
     if (view === MessageView.KEYS) writeKeys(out, message);
-    else writeMessage(out, message);
+    else writeMessage(out, field.MESSAGES, message);
   }
   if (replayed) {
     out.reserve(2);
@@ -52,10 +52,11 @@ function writeKeys(out: ProtobufBuffer, message: AgentMessage): void {
   out.end(begin, 0);
 }
 
-function writeMessage(out: ProtobufBuffer, message: AgentMessage): void {
+/** Writes a message that was appended, and neither changed nor deleted, as the field with this key. */
+export function writeMessage(out: ProtobufBuffer, key: number, message: AgentMessage): void {
   const guess = message.content.length + message.payload.length + OVERHEAD;
   out.reserve(guess);
-  out.key(field.MESSAGES);
+  out.key(key);
   const begin = out.begin(guess);
   out.bigint(field.ID, message.id);
   out.bigint(field.CONVERSATION_ID, message.conversationId);

@@ -55,6 +55,8 @@ const ROLES = Object.entries(ROLE_NAMES).map(([role, name]) => ({
 export class MessagePage {
   /** How many messages it has. */
   count = 0;
+  /** The first message's seq. */
+  firstSeq = 0n;
   readonly #out = new ProtobufBuffer();
   // The row that is being read.
   #row: Buffer = Buffer.alloc(0);
@@ -89,6 +91,7 @@ export class MessagePage {
     const begin = out.begin(guess);
     this.#fields();
     out.end(begin, guess);
+    if (this.count === 0) this.firstSeq = this.lastSeq;
     this.count++;
   }
 

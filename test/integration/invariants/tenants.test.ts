@@ -6,9 +6,11 @@ import { join } from "node:path";
 import { Metadata } from "@grpc/grpc-js";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { AgentMessage } from "../../../gen/agentstore/v1/messages.js";
+import { SearchMode, SearchOrder } from "../../../gen/agentstore/v1/search.js";
 import { RestoreMode } from "../../../gen/agentstore/v1/snapshots.js";
 import { assertCountersAgree } from "../../harness/counters.js";
 import { withClient } from "../../harness/postgres.js";
+import { untilIndexed } from "../../harness/search.js";
 import { startServer, type TestServer } from "../../harness/server.js";
 import { failureOf, newMessage, type RequestOf, Stubs } from "../../harness/stubs.js";
 import { SessionsWatcher, SessionWatcher } from "../../harness/watching.js";
@@ -169,14 +171,33 @@ test("lists and searches show one's own only", async () => {
   const message = newMessage({ content: "their needle" });
   await theirs.call("addMessage", { conversationId: other!.id, message });
   for (const modelId of ["gpt-4", ""]) {
-    for (const [stubs, id, content] of [
-      [ours, session, "a needle"],
-      [theirs, other!.id, "their needle"],
+    for (const [stubs, id] of [
+      [ours, session],
+      [theirs, other!.id],
     ] as const) {
       const list = await stubs.call("listSessions", { modelId });
       expect(list.sessions.map((summary) => summary.session?.id)).toEqual([id]);
-      const { results } = await stubs.call("searchMessages", { modelId, query: "needle" });
-      expect(results.map((result) => result.message?.content)).toEqual([content]);
+    }
+  }
+  const searches = [
+    { mode: SearchMode.SUBSTRING },
+    { mode: SearchMode.FULL_TEXT },
+    { mode: SearchMode.FULL_TEXT, order: SearchOrder.NEWEST_FIRST },
+  ];
+  // Not indexed yet, and then indexed.
+  for (const wait of [async () => {}, untilIndexed]) {
+    await wait(ours);
+    await wait(theirs);
+    for (const search of searches) {
+      for (const modelId of ["gpt-4", ""]) {
+        const found = async (stubs: Stubs) => {
+          const request = { modelId, query: "needle", ...search };
+          const { results } = await stubs.call("searchMessages", request);
+          return results.map(({ message }) => message?.content);
+        };
+        expect(await found(ours)).toEqual(["a needle"]);
+        expect(await found(theirs)).toEqual(["their needle"]);
+      }
     }
   }
   // A token of a list of ours leads them no further than their own sessions.
