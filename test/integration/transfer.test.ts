@@ -120,7 +120,7 @@ describe("an export", () => {
 
   test("whose reader stands still gives its connection back, and is resumed", async () => {
     const { callMs } = limits;
-    Object.assign(limits, { callMs: 500 });
+    Object.assign(limits, { callMs: 3_000 });
     const impatient = await startServer({ databaseUrl: server.databaseUrl, poolSize: POOL });
     Object.assign(limits, { callMs });
     const other = new Stubs(impatient.address);
@@ -131,7 +131,8 @@ describe("an export", () => {
       const reader = piecesOf(openExport(other.channel, { format, modelId }));
       const piece = (await reader.next()).value as { chunk: Buffer; resumeToken: string };
       expect(piece.resumeToken).not.toBe("");
-      // What is on its way fills up, then nothing happens any more; then the server has had enough.
+      // What is on its way fills up, then nothing happens any more; then the server has had enough. That is
+      // long enough for a busy machine to see it wait.
       const { pid } = await waitingTransaction();
       await expect.poll(async () => await isOpen(pid), { timeout: 30_000 }).toBe(false);
       const cut = await failureOf(drain(reader));
