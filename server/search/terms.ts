@@ -68,8 +68,13 @@ export async function makeTerms(
   const ofPiece = ({ kind, text }: Piece, of: string) =>
     kind === "cjk" ? chain(text) : (forms.get(`${of} ${text}`) ?? "");
   const ofTerm = (term: Term) => unique(languages.map((of) => phraseOf(term, of, ofPiece)));
-  const beginningsOf = ({ text }: Piece) =>
-    beginningsOfWords(text, languages, (of) => forms.get(`${of} ${text}`) ?? "");
+  const beginnings = new Map(
+    distinct.map((text) => {
+      const formsOf = languages.map((of) => forms.get(`${of} ${text}`) ?? "");
+      return [text, beginningsOfWords(text, formsOf, languages)];
+    }),
+  );
+  const beginningsOf = ({ text }: Piece) => beginnings.get(text) ?? [];
   const patternOf = (term: Term) => patternOfTerm(term, beginningsOf);
   const saysNothing = (term: Term) => phraseOf(term, main, ofPiece) === "";
   const groups = parsed.groups
@@ -145,14 +150,18 @@ function patternOfTerm({ pieces }: Term, beginningsOf: (piece: Piece) => string[
   return patterns.toSorted((a, b) => b.length - a.length)[0] ?? "";
 }
 
-/** How each word of a piece begins; '' for one of which nothing is known. */
+/**
+ * How each word of a piece begins; '' for one of which nothing is known.
+ *
+ * @param queries what each of the languages makes of the piece
+ */
 function beginningsOfWords(
   text: string,
+  queries: readonly string[],
   languages: readonly string[],
-  formsIn: (language: string) => string,
 ): string[] {
   const words = text.split(" ");
-  const forms = languages.map((language) => entriesOf(formsIn(language)));
+  const forms = queries.map(entriesOf);
   // Where words have been left out as too common, which form is which one's nobody knows.
   const known = forms.filter(({ length }) => length > 0);
   if (known.some(({ length }) => length !== words.length)) return words.map(() => "");
