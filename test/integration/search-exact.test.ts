@@ -164,12 +164,12 @@ test("while messages of all states are changed, added and removed", async () => 
   await stopped.release();
   await untilIndexed(stubs);
   await findsWhatAScanFinds();
-  // While it is being indexed, too.
-  const adding = stubs.call("addMessages", {
+  // While they are being indexed, too: added before the first scan, which would else not see what the
+  // search beside it does.
+  await stubs.call("addMessages", {
     conversationId: two,
     messages: texts.map((text) => newMessage({ content: text })),
   });
   await findsWhatAScanFinds();
-  await adding;
   ids = [];
 }, 180_000);
