@@ -5,6 +5,7 @@ import type { EmbeddingsEndpoint } from "./endpoint.js";
 import { EndpointError } from "./endpoint-error.js";
 import { keyOf, keysOf } from "./keys.js";
 import type { ClaimRow } from "./sql.js";
+import { readTextsOfShards } from "./shards-sql.js";
 import * as sql from "./sql.js";
 import { type ReadMessage, storeVectors } from "./store-vectors.js";
 
@@ -78,7 +79,8 @@ class Batch {
 
   async #read(claimed: ClaimRow[]): Promise<Message[]> {
     const values = [...keysOf(claimed), this.endpoint.model, limits.embeddingCharacters];
-    const texts = await this.db.query(sql.readTexts, values, this.signal);
+    const read = this.db.shards ? readTextsOfShards : sql.readTexts;
+    const texts = await this.db.query(read, values, this.signal);
     const claims = new Map(claimed.map((row) => [keyOf(row), row]));
     return texts.flatMap((text) => {
       const claim = claims.get(keyOf(text));

@@ -3,6 +3,7 @@
 import { lockReader, moveReader, readChanges, registerReader } from "../changes/read.js";
 import { limits } from "../config.js";
 import type { Database, Queries } from "../db/database.js";
+import * as ofShards from "./feed-of-shards.js";
 import * as sql from "./sql.js";
 
 /** What those are called in the change log that look for messages to embed. */
@@ -52,8 +53,13 @@ export async function queueChanges(
       const tenants = ranges.map((range) => range.tenant_id);
       const first = ranges.map((range) => range.first_seq);
       const last = ranges.map((range) => range.last_seq);
-      await queries.query(sql.queueRanges, [ids, tenants, first, last, now, model]);
-      await queries.query(sql.dequeueGone, [ids, first, last]);
+      if (db.shards) {
+        await ofShards.queueRanges(queries, model, [ids, tenants, first, last], now);
+        await ofShards.dequeueGone(queries, [ids, first, last]);
+      } else {
+        await queries.query(sql.queueRanges, [ids, tenants, first, last, now, model]);
+        await queries.query(sql.dequeueGone, [ids, first, last]);
+      }
     }
     if (isAlive || page.position !== position) {
       await moveReader(queries, READER, page.position, now);
@@ -104,7 +110,8 @@ export async function queueBackfill(
     const [end] = await queries.query(sql.nextStretch, [...from, limits.embeddingFeedBatch]);
     const to = end ? [end.conversation_id, end.seq] : from;
     const complete = (end?.found ?? 0n) < BigInt(limits.embeddingFeedBatch);
-    if (end) await queries.query(sql.queueStretch, [...from, ...to, now, model]);
+    if (end && db.shards) await ofShards.queueStretch(queries, model, [...from, ...to], now);
+    else if (end) await queries.query(sql.queueStretch, [...from, ...to, now, model]);
     await queries.query(sql.moveBackfill, [model, ...to, complete]);
     return !complete;
   }, signal);

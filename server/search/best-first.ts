@@ -7,12 +7,13 @@ import { plannedEachTime } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
+import type { Lag } from "./lag.js";
 import { FRESH_WORDS, freshest, looksLike } from "./fresh-words.js";
 import { numberOf } from "./newest-first.js";
+import { readOneMoment } from "./one-moment.js";
 import { Places } from "./places.js";
 import type { Ranked } from "./ranking.js";
 import * as sources from "./sources.js";
-import { CURRENT, type Lag } from "./sources.js";
 import { BEST_FIRST, type HitRow, pageOf } from "./sql.js";
 import type { Terms, Unit } from "./terms.js";
 
@@ -155,23 +156,19 @@ function rareUnits(
 }
 
 /** Reads a page. */
-export async function readBestFirst(
-  { db, signal, limits }: CallContext,
-  search: BestFirst,
-): Promise<HitRow[]> {
+export async function readBestFirst(context: CallContext, search: BestFirst): Promise<HitRow[]> {
+  const { limits } = context;
   const { keys, place } = keysFrom(search, limits);
-  const text = pageOf(keys, BEST_FIRST, place.of(limits.pageBytes));
-  return await db.query(plannedEachTime<HitRow>(text), place.values, signal);
+  const { sharded } = search.scope;
+  const text = pageOf(keys, BEST_FIRST, { bytes: place.of(limits.pageBytes), sharded });
+  return await readOneMoment(context, plannedEachTime<HitRow>(text), place.values);
 }
 
 /** Reads the keys of the best messages alone, best first. */
-export async function readBestKeys(
-  { db, signal, limits }: CallContext,
-  search: BestFirst,
-): Promise<Ranked[]> {
-  const { keys, place } = keysFrom(search, limits);
+export async function readBestKeys(context: CallContext, search: BestFirst): Promise<Ranked[]> {
+  const { keys, place } = keysFrom(search, context.limits);
   const text = `SELECT conversation_id, seq, score FROM ${keys} AS k ORDER BY ${BEST_FIRST}`;
-  return await db.query(plannedEachTime<Ranked>(text), place.values, signal);
+  return await readOneMoment(context, plannedEachTime<Ranked>(text), place.values);
 }
 
 function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Places } {
@@ -217,10 +214,7 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
      ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
     OFFSET 0`;
   // What is read from the messages themselves is current.
-  const current = CURRENT.replace(
-    "m.revision = s.revision",
-    "m.revision = coalesce(s.revision, m.revision)",
-  );
+  const current = sources.current(scope, "coalesce(s.revision, m.revision)");
   const keys = `(SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.score
                    FROM (${ranked}) AS s ${current}
                   ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC

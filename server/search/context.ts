@@ -38,7 +38,26 @@ const readAround = statement<MessageRow & { place: bigint }>(
     ORDER BY place, seq`,
 );
 
-/** Reads what stands around messages, in one statement; for each of them, in their order. */
+// On Citus, which takes no LATERAL with a limit of its own over shards: around one message.
+const sideOfOne = (comparison: "<" | ">", direction: "ASC" | "DESC", most: string) => `
+  (SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes, 
+          row_number() OVER (ORDER BY seq ${direction}) AS distance
+     FROM conversation_messages
+    WHERE conversation_id = $1 AND seq ${comparison} $2 AND deleted_at IS NULL
+    ORDER BY seq ${direction}
+    LIMIT ${most})`;
+
+const readAroundOne = statement<MessageRow & { bytes: bigint }>(
+  "read_around_one",
+  `SELECT ${COLUMNS}, bytes
+     FROM (SELECT *, sum(bytes) OVER (ORDER BY distance, seq) - bytes AS bytes_before
+             FROM (${sideOfOne("<", "DESC", "$3")} UNION ALL ${sideOfOne(">", "ASC", "$4")}) AS around
+          ) AS sized
+    WHERE bytes_before < $5
+    ORDER BY seq`,
+);
+
+/** Reads what stands around messages; for each of them, in their order. */
 export async function readSurroundings(
   { db, signal, limits }: CallContext,
   messages: readonly MessageRow[],
@@ -48,12 +67,24 @@ export async function readSurroundings(
   if (before + after === 0 || messages.length === 0) return around;
   const ids = messages.map((row) => row.conversation_id);
   const seqs = messages.map(({ seq }) => seq);
-  const values = [ids, seqs, before, after, limits.searchContextBytes];
-  for (const row of await db.query(readAround, values, signal)) {
-    const place = Number(row.place) - 1;
+  const put = (row: MessageRow, place: number) => {
     const sides = around[place];
     const isBefore = row.seq < (seqs[place] ?? 0n);
     (isBefore ? sides?.before : sides?.after)?.push(toAgentMessage(row));
+  };
+  let bytes = limits.searchContextBytes;
+  if (db.shards) {
+    for (const [place, id] of ids.entries()) {
+      if (bytes <= 0) break;
+      const values = [id, seqs[place], before, after, bytes];
+      for (const row of await db.query(readAroundOne, values, signal)) {
+        put(row, place);
+        bytes -= Number(row.bytes);
+      }
+    }
+    return around;
   }
+  const values = [ids, seqs, before, after, bytes];
+  for (const row of await db.query(readAround, values, signal)) put(row, Number(row.place) - 1);
   return around;
 }

@@ -14,6 +14,8 @@ export interface Scope {
   /** Empty: all models. */
   modelId: string;
   filter: SearchFilter;
+  /** Whether Citus has distributed the sessions. */
+  sharded: boolean;
 }
 
 /** Checks a filter. */
@@ -42,7 +44,8 @@ export function timeConditions({ filter }: Scope, place: Places): string[] {
 }
 
 /** The other conditions on rows `s`, which know their session and role. */
-export function otherConditions({ tenant, filter }: Scope, place: Places): string[] {
+export function otherConditions(scope: Scope, place: Places): string[] {
+  const { tenant, filter } = scope;
   const conditions: string[] = [];
   if (filter.conversationId > 0n) {
     conditions.push(`s.conversation_id = ${place.of(filter.conversationId)}`);
@@ -51,18 +54,33 @@ export function otherConditions({ tenant, filter }: Scope, place: Places): strin
     conditions.push(`s.role = ANY (${place.of(filter.roles.map(roleName))}::text[])`);
   }
   if (filter.ownerId !== "") {
-    conditions.push(`EXISTS (
-      SELECT FROM session_labels AS l
-       WHERE l.conversation_id = s.conversation_id AND l.tenant_id = ${place.of(tenant)}
-         AND l.owner_id = ${place.of(filter.ownerId)})`);
+    conditions.push(
+      ofSession(scope, "session_labels", [
+        `l.tenant_id = ${place.of(tenant)}`,
+        `l.owner_id = ${place.of(filter.ownerId)}`,
+      ]),
+    );
   }
   for (const tag of new Set(filter.allTags)) {
-    conditions.push(`EXISTS (
-      SELECT FROM session_tags AS t
-       WHERE t.conversation_id = s.conversation_id AND t.tenant_id = ${place.of(tenant)}
-         AND t.tag = ${place.of(tag)})`);
+    conditions.push(
+      ofSession(scope, "session_tags", [
+        `l.tenant_id = ${place.of(tenant)}`,
+        `l.tag = ${place.of(tag)}`,
+      ]),
+    );
   }
   return conditions;
+}
+
+// That the session of a row `s` has a row `l` of its labels. Citus asks the shards for nothing that rows of
+// the index name one by one, but for a list of sessions.
+function ofSession({ sharded }: Scope, table: string, conditions: readonly string[]): string {
+  return sharded
+    ? `s.conversation_id IN (
+      SELECT l.conversation_id FROM ${table} AS l WHERE ${conditions.join(" AND ")})`
+    : `EXISTS (
+      SELECT FROM ${table} AS l
+       WHERE ${["l.conversation_id = s.conversation_id", ...conditions].join(" AND ")})`;
 }
 
 /**

@@ -7,7 +7,7 @@ import * as sql from "../embeddings/sql.js";
 import { hasVectorIndex } from "../embeddings/vector-index.js";
 import { present } from "../present.js";
 import type { UnaryRpc } from "../rpc/method.js";
-import { getLag } from "./sql.js";
+import { readLag } from "./lag.js";
 
 export const getSearchStatus: UnaryRpc<GetSearchStatusRequest, GetSearchStatusResponse> = {
   validate() {},
@@ -15,8 +15,8 @@ export const getSearchStatus: UnaryRpc<GetSearchStatusRequest, GetSearchStatusRe
   async handle(_, context) {
     const { db, principal, signal, embeddings } = context;
     const model = embeddings?.model ?? "";
-    const [[lag], [queue], [known]] = await Promise.all([
-      db.query(getLag, [principal.tenant, ""], signal),
+    const [lag, [queue], [known]] = await Promise.all([
+      readLag(db, { tenant: principal.tenant, modelId: "" }, signal),
       db.query(sql.getQueueStatus, [principal.tenant], signal),
       db.query(sql.getModel, [model], signal),
     ]);
@@ -24,7 +24,7 @@ export const getSearchStatus: UnaryRpc<GetSearchStatusRequest, GetSearchStatusRe
     const dimensions = known?.dimensions ?? 0;
     const indexed = dimensions > 0 && (await hasVectorIndex(db, { model, dimensions }, signal));
     return {
-      unindexedMessages: (lag?.changed ?? 0n) + (lag?.unfilled ?? 0n),
+      unindexedMessages: lag.changed + lag.unfilled,
       pendingEmbeddings: pending,
       embeddingLagMs: BigInt(oldest ? Math.max(0, Date.now() - oldest.getTime()) : 0),
       failedEmbeddings: failed,

@@ -73,6 +73,86 @@ export const removeHidden = statement<never>(
       AND m.conversation_id = s.conversation_id AND m.seq = s.seq AND NOT (${SHOWN})`,
 );
 
+// On Citus, the index is on the coordinator, and messages are on all nodes. What is to be indexed is found
+// without its text, so that no more text is sent than is taken; and the functions of the index, which the
+// other nodes need not have, are called behind a step of its own.
+
+/** A message to look at. */
+export interface KeyRow {
+  conversation_id: bigint;
+  seq: bigint;
+  /** The bytes of those before it. */
+  bytes_before: bigint;
+}
+
+/** As indexRanges, on Citus, the messages alone. The columns $1 to $5, $6 how many. */
+export const findStaleOfShards = statement<KeyRow>(
+  "find_stale_of_shards",
+  `WITH known AS MATERIALIZED (
+     SELECT s.conversation_id, s.seq, s.revision
+       FROM ${ranges}
+       JOIN message_search AS s
+         ON s.conversation_id = x.conversation_id AND s.seq BETWEEN x.first_seq AND x.last_seq
+   )
+   SELECT conversation_id, seq,
+          (sum(bytes) OVER (ORDER BY conversation_id, seq) - bytes)::bigint AS bytes_before
+     FROM (
+       SELECT DISTINCT m.conversation_id, m.seq, octet_length(m.content) AS bytes
+         FROM ${ranges}
+         JOIN conversation_messages AS m
+           ON m.conversation_id = x.conversation_id
+          AND m.seq BETWEEN x.first_seq AND x.last_seq
+          AND m.revision >= x.first_revision
+         LEFT JOIN known AS k
+           ON k.conversation_id = m.conversation_id AND k.seq = m.seq AND k.revision >= m.revision
+        WHERE k.seq IS NULL AND ${SHOWN}
+        ORDER BY m.conversation_id, m.seq
+        LIMIT $6) AS stale
+    ORDER BY conversation_id, seq`,
+);
+
+/** As fillBackwards, on Citus, the messages alone. $1, $2 the place, $3 how many. */
+export const findNextToFillOfShards = statement<KeyRow>(
+  "find_next_to_fill_of_shards",
+  `SELECT conversation_id, seq,
+          (sum(bytes) OVER (ORDER BY conversation_id DESC, seq DESC) - bytes)::bigint AS bytes_before
+     FROM (
+       SELECT conversation_id, seq, octet_length(content) AS bytes
+         FROM conversation_messages
+        WHERE (conversation_id, seq) < ($1, $2)
+        ORDER BY conversation_id DESC, seq DESC
+        LIMIT $3) AS next
+    ORDER BY conversation_id DESC, seq DESC`,
+);
+
+/** Indexes the messages $1, $2 on Citus, those that are shown. */
+export const indexMessagesOfShards = statement<never>(
+  "index_messages_of_shards",
+  `WITH taken AS MATERIALIZED (
+     SELECT ${MESSAGE}
+       FROM unnest($1::bigint[], $2::bigint[]) AS k (conversation_id, seq)
+       JOIN conversation_messages AS m ON m.conversation_id = k.conversation_id AND m.seq = k.seq
+       JOIN conversations AS c ON c.id = m.conversation_id
+      WHERE ${SHOWN}
+   )
+   ${insert("SELECT * FROM taken")}`,
+);
+
+/** As removeHidden, on Citus. */
+export const removeHiddenOfShards = statement<never>(
+  "remove_hidden_of_shards",
+  `WITH hidden AS MATERIALIZED (
+     SELECT m.conversation_id, m.seq
+       FROM ${ranges}
+       JOIN conversation_messages AS m
+         ON m.conversation_id = x.conversation_id AND m.seq BETWEEN x.first_seq AND x.last_seq
+      WHERE NOT (${SHOWN})
+   )
+   DELETE FROM message_search AS s
+    USING hidden AS h
+    WHERE s.conversation_id = h.conversation_id AND s.seq = h.seq`,
+);
+
 /** What the index has not been filled with yet: the place before it. */
 export interface FillRow {
   conversation_id: bigint;

@@ -73,8 +73,9 @@ export class SearchIndexer {
       if (position === undefined) return "elsewhere";
       const page = await readChanges(queries, position, limits.indexChanges);
       if (!page) throw new Error("the position of the search index is not one of this database");
-      if (page.changes.length === 0) return (await fill(queries)) ? "worked" : "idle";
-      const indexed = await indexChanges(queries, page.changes);
+      const sharded = this.db.shards !== undefined;
+      if (page.changes.length === 0) return (await fill(queries, sharded)) ? "worked" : "idle";
+      const indexed = await indexChanges(queries, page.changes, sharded);
       // What is left over comes next time: it begins at the same position.
       if (!indexed) return "worked";
       await moveReader(queries, READER, page.position, new Date());
@@ -96,7 +97,11 @@ export class SearchIndexer {
 }
 
 /** @returns whether all of them are in the index now */
-async function indexChanges(queries: Queries, changes: readonly ChangeRow[]): Promise<boolean> {
+async function indexChanges(
+  queries: Queries,
+  changes: readonly ChangeRow[],
+  sharded: boolean,
+): Promise<boolean> {
   const written = changes.filter((change) => change.first_seq !== null);
   if (written.length === 0) return true;
   const ranges = [
@@ -106,6 +111,14 @@ async function indexChanges(queries: Queries, changes: readonly ChangeRow[]): Pr
     written.map((change) => change.first_seq),
     written.map((change) => change.last_seq),
   ];
+  if (sharded) {
+    await queries.query(sql.gatherLittle, []);
+    const stale = await queries.query(sql.findStaleOfShards, [...ranges, limits.indexMessages]);
+    const taken = await indexFirst(queries, stale);
+    if (taken.length < stale.length || stale.length === limits.indexMessages) return false;
+    await queries.query(sql.removeHiddenOfShards, ranges);
+    return true;
+  }
   const batch = [limits.indexMessages, limits.indexBytes];
   const [, [row]] = await Promise.all([
     queries.query(sql.gatherLittle, []),
@@ -116,15 +129,40 @@ async function indexChanges(queries: Queries, changes: readonly ChangeRow[]): Pr
   return true;
 }
 
+/** Indexes the first of some messages on Citus, as many as one transaction may have; returns them. */
+async function indexFirst(queries: Queries, found: sql.KeyRow[]): Promise<sql.KeyRow[]> {
+  const taken = found.filter(({ bytes_before }) => bytes_before < limits.indexBytes);
+  const keys = [taken.map((key) => key.conversation_id), taken.map(({ seq }) => seq)];
+  if (taken.length > 0) await queries.query(sql.indexMessagesOfShards, keys);
+  return taken;
+}
+
 /** @returns whether there was anything to look at */
-async function fill(queries: Queries): Promise<boolean> {
+async function fill(queries: Queries, sharded: boolean): Promise<boolean> {
   const [place] = await queries.query(sql.getFill, []);
   if (!place || place.conversation_id === 0n) return false;
+  const next = sharded ? await fillOfShards(queries, place) : await fillNext(queries, place);
+  await queries.query(sql.moveFill, [next?.conversation_id ?? 0n, next?.seq ?? 0n]);
+  return true;
+}
+
+/** @returns where it has come to; undefined at the end */
+async function fillNext(queries: Queries, place: sql.FillRow): Promise<sql.FillRow | undefined> {
   const values = [place.conversation_id, place.seq, limits.indexMessages, limits.indexBytes];
   const [, [next]] = await Promise.all([
     queries.query(sql.gatherMuch, []),
     queries.query(sql.fillBackwards, values),
   ]);
-  await queries.query(sql.moveFill, [next?.conversation_id ?? 0n, next?.seq ?? 0n]);
-  return true;
+  return next;
+}
+
+/** As fillNext(), on Citus. */
+async function fillOfShards(
+  queries: Queries,
+  place: sql.FillRow,
+): Promise<sql.FillRow | undefined> {
+  const values = [place.conversation_id, place.seq, limits.indexMessages];
+  await queries.query(sql.gatherMuch, []);
+  const found = await queries.query(sql.findNextToFillOfShards, values);
+  return (await indexFirst(queries, found)).at(-1);
 }

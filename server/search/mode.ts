@@ -2,7 +2,7 @@
 import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
 import type { SearchOrder, SearchSnippet } from "../../gen/agentstore/v1/search.js";
 import type { Scope } from "./filter.js";
-import type { Lag } from "./sources.js";
+import type { Lag } from "./lag.js";
 import type { HitRow } from "./sql.js";
 
 /** What a mode is asked for. */

@@ -8,9 +8,10 @@ import { statement } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
+import type { Lag } from "./lag.js";
+import { readOneMoment } from "./one-moment.js";
 import { Places } from "./places.js";
 import * as sources from "./sources.js";
-import { CURRENT, type Lag } from "./sources.js";
 import { type HitRow, pageOf } from "./sql.js";
 
 /** What a message has to fulfil, as conditions. */
@@ -65,13 +66,11 @@ export function readPosition(position: string | null): [tsMs: bigint, id: bigint
 type Row = HitRow & { of_index: bigint };
 
 /** Reads a page. */
-export async function readNewestFirst(
-  { db, signal, limits }: CallContext,
-  search: NewestFirst,
-): Promise<Row[]> {
+export async function readNewestFirst(context: CallContext, search: NewestFirst): Promise<Row[]> {
+  const { db, signal, limits } = context;
   const read = async (source: (place: Places) => string) => {
     const { text, values } = pageFrom(search, source, limits);
-    return await db.query(statement<Row>(nameOf(text), text), values, signal);
+    return await readOneMoment(context, statement<Row>(nameOf(text), text), values);
   };
   const { scope, match, sessions, before, most, lag } = search;
   if (sessions) return await read((place) => sources.ofSessions(scope, sessions, place));
@@ -106,6 +105,9 @@ function nameOf(text: string): string {
   return `search_${createHash("sha256").update(text).digest("hex").slice(0, 24)}`;
 }
 
+/** Messages that change between a look at the lag and the page, at the most. */
+const STALE_SINCE = 1_000n;
+
 const ORDER = "ts_ms DESC, id DESC";
 const KEY = "s.conversation_id, s.seq, s.id, s.ts_ms";
 
@@ -136,12 +138,18 @@ function pageFrom(
   }
   const keys = `(SELECT *, 0::bigint AS score FROM (${parts.join(" UNION ")}) AS u
                   ORDER BY ${ORDER} LIMIT ${one})`;
-  const page = pageOf(keys, ORDER, place.of(limits.pageBytes));
+  const { sharded } = scope;
+  const page = pageOf(keys, ORDER, { bytes: place.of(limits.pageBytes), sharded });
   // In order first, so that no more of them are looked up than the page has.
   const indexed = chosen(source(place), match.indexed(place));
+  // Where all go to the shards to be looked up, as many as there can be stale ones before the page is full.
+  const candidates = sharded
+    ? `SELECT ${KEY}, s.revision
+                FROM (${indexed} LIMIT ${place.of(BigInt(most) + lag.changed + STALE_SINCE)}) AS s`
+    : `${indexed} OFFSET 0`;
   const text = `
     WITH of_index AS MATERIALIZED (
-      SELECT ${KEY} FROM (${indexed} OFFSET 0) AS s ${CURRENT}
+      SELECT ${KEY} FROM (${candidates}) AS s ${sources.current(scope)}
        ORDER BY s.ts_ms DESC, s.id DESC
        LIMIT ${one})
     SELECT page.*, (SELECT count(*) FROM of_index) AS of_index FROM (${page}) AS page`;

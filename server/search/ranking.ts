@@ -58,7 +58,8 @@ export async function readRanked(
       FROM unnest(${columns.join(", ")}) AS k (conversation_id, seq, score)
       JOIN conversation_messages AS m
         ON m.conversation_id = k.conversation_id AND m.seq = k.seq AND m.deleted_at IS NULL)`;
-  const text = pageOf(source, BEST_FIRST, place.of(limits.pageBytes));
+  const { sharded } = search.scope;
+  const text = pageOf(source, BEST_FIRST, { bytes: place.of(limits.pageBytes), sharded });
   const rows = await db.query(plannedEachTime<HitRow>(text), place.values, signal);
   const places = new Map(keys.map((key, index) => [textOf(key), start + index + 1]));
   return {

@@ -14,15 +14,14 @@ import type { FieldChecks } from "../rpc/field-checks.js";
 import type { UnaryRpc } from "../rpc/method.js";
 import { decodeTextPageToken, encodeTextPageToken } from "../rpc/page-token.js";
 import { readSurroundings } from "./context.js";
-import { checkSearchFilter, findSessions, type Scope } from "./filter.js";
+import { checkSearchFilter, findSessions } from "./filter.js";
 import { readFullText } from "./full-text.js";
 import { readHybrid } from "./hybrid.js";
+import { readLag } from "./lag.js";
 import { LANGUAGES } from "./languages.js";
 import type { Found, Search } from "./mode.js";
 import { parseQuery } from "./query.js";
 import { readSemantic } from "./semantic.js";
-import type { Lag } from "./sources.js";
-import { getLag } from "./sql.js";
 import { readSubstring } from "./substring.js";
 
 export const searchMessages: UnaryRpc<SearchMessagesRequest, SearchMessagesResponse> = {
@@ -40,14 +39,15 @@ export const searchMessages: UnaryRpc<SearchMessagesRequest, SearchMessagesRespo
 
   async handle(request, context) {
     const { modelId, query, mode, language, filter = SearchFilter.fromPartial({}) } = request;
-    const { principal, limits } = context;
-    const scope = { tenant: principal.tenant, modelId, filter };
+    const { db, principal, limits, signal } = context;
+    const sharded = db.shards !== undefined;
+    const scope = { tenant: principal.tenant, modelId, filter, sharded };
     const order = request.order || orderOf(mode);
     const about = ["SearchMessages", modelId, query, mode || SearchMode.SUBSTRING, order, language];
     about.push(canonicalJson(filter), String(request.queryEmbedding), request.embeddingModel);
     const position = decodeTextPageToken(request.pageToken, about);
     const [lag, sessions] = await Promise.all([
-      readLag(context, scope),
+      readLag(db, scope, signal),
       findSessions(context, scope),
     ]);
     const size = request.limit || limits.searchLimitDefault;
@@ -147,11 +147,4 @@ function checkMode(request: SearchMessagesRequest, check: FieldChecks, most: num
       check.fail("language", `must be one of ${LANGUAGES.join(", ")}`);
     }
   }
-}
-
-async function readLag({ db, signal }: CallContext, { tenant, modelId }: Scope): Promise<Lag> {
-  const [row] = await db.query(getLag, [tenant, modelId], signal);
-  if (!row) throw new Error("the table search_backfill has lost its row");
-  const { changed, unfilled, fill_id: fillId, fill_seq: fillSeq, indexed } = row;
-  return { changed, unfilled, fillId, fillSeq, indexed };
 }

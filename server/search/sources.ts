@@ -4,20 +4,8 @@
 // Each source is a subquery in parentheses. Those of the index have the columns of message_search. The
 // others read the messages themselves and have conversation_id, seq, id, role, ts_ms and content.
 import { NO_TIME, type Scope, timeConditions } from "./filter.js";
+import type { Lag } from "./lag.js";
 import type { Places } from "./places.js";
-
-/** How far a search has come to know the index before it reads it. */
-export interface Lag {
-  /** About how many messages of the tenant have changed and are not indexed yet. */
-  changed: bigint;
-  /** About how many were there before the index and are not in it yet. */
-  unfilled: bigint;
-  /** The place before which messages are not indexed yet; 0 when there is none. */
-  fillId: bigint;
-  fillSeq: bigint;
-  /** About how many messages are indexed. */
-  indexed: number;
-}
 
 /** The newest messages of a scope. */
 export function newest(
@@ -75,6 +63,16 @@ function inSessions(column: string, ids: readonly bigint[] | undefined, place: P
 /** The messages that have changed and that the indexer has not come to. */
 export function changed(scope: Scope, ids: readonly bigint[] | undefined, place: Places): string {
   const conditions = ["true", ...timeConditions(scope, place)];
+  if (scope.sharded) {
+    return `(WITH unseen AS MATERIALIZED (${UNSEEN} AND tenant_id = ${place.of(scope.tenant)})
+            SELECT s.*
+              FROM (SELECT ${MESSAGE}
+                      FROM unseen AS x
+                      JOIN conversations AS s ON s.id = x.conversation_id
+                      JOIN conversation_messages AS m ON ${OF_CHANGE}
+                     WHERE ${ofScope(scope, "s", place)} ${inSessions("s.id", ids, place)}) AS s
+             WHERE ${conditions.join(" AND ")})`;
+  }
   // Step by step: of a table that may hold the changes of a whole day, the planner cannot know that it
   // is the last moment's that are asked for.
   return `(SELECT s.*
@@ -87,10 +85,7 @@ export function changed(scope: Scope, ids: readonly bigint[] | undefined, place:
             CROSS JOIN LATERAL (
               SELECT ${MESSAGE}
                 FROM conversation_messages AS m
-               WHERE m.conversation_id = x.conversation_id
-                 AND m.seq BETWEEN x.first_seq AND x.last_seq
-                 AND m.revision BETWEEN x.first_revision AND x.last_revision
-                 AND m.deleted_at IS NULL
+               WHERE ${OF_CHANGE}
               OFFSET 0) AS s
             WHERE ${conditions.join(" AND ")})`;
 }
@@ -115,14 +110,27 @@ export function unfilled(
 }
 
 /**
- * Joins rows `s` of the index with their message if they still say what it says. Step by step, so that
- * it is looked up for as many as are needed.
+ * Joins rows `s` of the index with their message if they still say what it says.
+ *
+ * @param revision what the message's has to be
  */
-export const CURRENT = `CROSS JOIN LATERAL (
+export function current({ sharded }: Scope, revision = "s.revision"): string {
+  const same = `m.conversation_id = s.conversation_id AND m.seq = s.seq AND m.revision = ${revision}
+     AND m.deleted_at IS NULL`;
+  // Citus sends the rows to all shards.
+  if (sharded) return `JOIN conversation_messages AS m ON ${same}`;
+  // Step by step, so that it is looked up for as many as are needed.
+  return `CROSS JOIN LATERAL (
   SELECT FROM conversation_messages AS m
-   WHERE m.conversation_id = s.conversation_id AND m.seq = s.seq AND m.revision = s.revision
-     AND m.deleted_at IS NULL
+   WHERE ${same}
   OFFSET 0) AS current`;
+}
+
+// Messages `m` that a change `x` has left as they are.
+const OF_CHANGE = `m.conversation_id = x.conversation_id
+                 AND m.seq BETWEEN x.first_seq AND x.last_seq
+                 AND m.revision BETWEEN x.first_revision AND x.last_revision
+                 AND m.deleted_at IS NULL`;
 
 const MESSAGE = `m.conversation_id, m.seq, m.id, m.role, coalesce(m.ts_ms, ${NO_TIME}) AS ts_ms,
                      m.content`;

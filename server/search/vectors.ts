@@ -29,7 +29,7 @@ export async function hasAtMost(
 ): Promise<boolean> {
   const place = new Places();
   const text = `SELECT count(*) AS found
-                  FROM (SELECT FROM ${sourceOf(search, place)} LIMIT ${place.of(most + 1)}) AS some_of`;
+                  FROM (SELECT 1 FROM ${sourceOf(search, place)} LIMIT ${place.of(most + 1)}) AS some_of`;
   const statement = plannedEachTime<{ found: bigint }>(text);
   const [row] = await db.query(statement, place.values, signal);
   return (row?.found ?? 0n) <= BigInt(most);
