@@ -5,6 +5,8 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { AgentMessage } from "../../gen/agentstore/v1/messages.js";
+import type { AgentSession } from "../../gen/agentstore/v1/sessions.js";
 import type { Statement } from "../../server/db/database.js";
 import { checkSchema, migrate } from "../../server/db/migrations.js";
 import { copyMessagesOfShard } from "../../server/forks/sql.js";
@@ -13,13 +15,17 @@ import * as messages from "../../server/messages/sql.js";
 import { projectRoot } from "../../server/paths.js";
 import { verifyAll } from "../harness/admin-stubs.js";
 import { assertCountersAgree } from "../harness/counters.js";
+import { EmbeddingsServer } from "../harness/embeddings-server.js";
 import { history } from "../harness/histories.js";
 import { assertLabelsAgree } from "../harness/labels.js";
 import { withClient } from "../harness/postgres.js";
 import { Replayer } from "../harness/replayer.js";
 import { assertRoundTrip } from "../harness/round-trip.js";
+import { stopIndexer } from "../harness/search.js";
+import { assertSearchesAgree } from "../harness/searched-life.js";
 import { startServer, type TestServer } from "../harness/server.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
+import { assertTold, SessionsWatcher, SessionWatcher } from "../harness/watching.js";
 
 const given = process.env.AGENTSTORE_TEST_CITUS_URL;
 const RUNS = Number(process.env.PROPERTY_RUNS ?? 25);
@@ -37,6 +43,16 @@ async function documentedSql(): Promise<string[]> {
   return [...section.matchAll(/^```sql$([^]*?)^```$/gm)].map((match) => match[1]!);
 }
 
+// Makes a schema whose sessions are distributed.
+async function distribute(schema: string): Promise<void> {
+  const url = inSchema(schema);
+  await withClient(given!, (client) => client.query(`CREATE SCHEMA ${schema}`));
+  await migrate(url);
+  await withClient(url, async (client) => {
+    for (const block of await documentedSql()) await client.query(block);
+  });
+}
+
 describe.skipIf(!given)("on the Citus that AGENTSTORE_TEST_CITUS_URL names", () => {
   const schema = `agentstore_${randomBytes(4).toString("hex")}`;
   let url: string;
@@ -45,11 +61,7 @@ describe.skipIf(!given)("on the Citus that AGENTSTORE_TEST_CITUS_URL names", () 
 
   beforeAll(async () => {
     url = inSchema(schema);
-    await withClient(given!, (client) => client.query(`CREATE SCHEMA ${schema}`));
-    await migrate(url);
-    await withClient(url, async (client) => {
-      for (const block of await documentedSql()) await client.query(block);
-    });
+    await distribute(schema);
     server = await startServer({ databaseUrl: url });
     stubs = new Stubs(server.address);
   });
@@ -165,6 +177,59 @@ describe.skipIf(!given)("on the Citus that AGENTSTORE_TEST_CITUS_URL names", () 
     }
     await assertCountersAgree(await plainCopy());
   });
+
+  test("watches tell what there is and what happens, through each of two servers", async () => {
+    const other = await startServer({ databaseUrl: url });
+    const others = new Stubs(other.address);
+    const { session } = await stubs.call("createSession", { modelId: "watched" });
+    const conversationId = session!.id;
+    const add = (through: Stubs, content: string) =>
+      through.call("addMessage", { conversationId, message: newMessage({ content }) });
+    for (let n = 0; n < 300; n++) await add(stubs, `${n}`);
+    const edit = { conversationId, seq: 2n, content: "edited" } as AgentMessage;
+    await stubs.call("updateMessage", { message: edit, updateMask: ["content"] });
+    await stubs.call("deleteMessage", { conversationId, seq: 3n });
+    await stubs.call("updateSession", {
+      session: { id: conversationId, title: "t" } as AgentSession,
+      updateMask: ["title"],
+    });
+    const watches = [stubs, others].flatMap(({ channel }) => [
+      { after: 0n, watcher: new SessionWatcher(channel, conversationId, 0n) },
+      { after: 150n, watcher: new SessionWatcher(channel, conversationId, 150n) },
+      { after: 0n, watcher: new SessionsWatcher(channel, { afterPosition: "" }) },
+    ]);
+    await Promise.all(watches.map(({ watcher }) => watcher.untilKind("caughtUp")));
+    for (let n = 0; n < 20; n++) await add(n % 2 === 0 ? stubs : others, `live ${n}`);
+    await others.call("deleteMessage", { conversationId, seq: 4n });
+    await add(others, "end");
+    for (const { after, watcher } of watches) {
+      await watcher.until("the end", (told) => told.some(({ content }) => content === "end"));
+      await assertTold(url, conversationId, watcher.told, after);
+      watcher.cancel();
+    }
+    others.close();
+    await other.stop();
+  }, 120_000);
+});
+
+describe.skipIf(!given)("searches on the Citus that AGENTSTORE_TEST_CITUS_URL names", () => {
+  const schema = `agentstore_${randomBytes(4).toString("hex")}`;
+  let endpoint: EmbeddingsServer;
+
+  beforeAll(async () => {
+    await distribute(schema);
+    endpoint = await EmbeddingsServer.start();
+  });
+
+  afterAll(async () => {
+    await endpoint?.stop();
+    await withClient(given!, (client) => client.query(`DROP SCHEMA IF EXISTS ${schema} CASCADE`));
+  });
+
+  test("find what is there in all modes, indexed or not", async () => {
+    const url = inSchema(schema);
+    await assertSearchesAgree(url, { endpoint, stopIndexer: () => stopIndexer(url) });
+  }, 240_000);
 });
 
 function nulls(count: number): string[] {

@@ -1,16 +1,15 @@
-// Groups of appends on Citus, without Citus: tables with the names and columns of its catalog say that
-// the sessions are distributed, and Postgres which hash it uses. citus-real.test.ts runs on a Citus.
+// Groups of appends and watches on Citus, without Citus: a stand-in of its catalog says that the sessions
+// are distributed, and Postgres which hash it uses. citus-real.test.ts runs on a Citus.
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { hashInt8, ShardMap } from "../../server/db/shards.js";
 import { assertCountersAgree } from "../harness/counters.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { holdSession } from "../harness/postgres-watch.js";
 import { startServer, type TestServer } from "../harness/server.js";
+import { STAND_IN } from "../harness/stand-in-citus.js";
 import { newMessage, Stubs } from "../harness/stubs.js";
 import { assertTold, SessionsWatcher, SessionWatcher } from "../harness/watching.js";
 
-const SHARDS = 4;
-const NODES = 2;
 const SESSIONS = 24;
 
 let database: TestDatabase;
@@ -26,19 +25,6 @@ afterEach(async () => {
   await server?.stop();
   await database.drop();
 });
-
-// Equal ranges of all hashes on the nodes in turn, as create_distributed_table() makes them.
-const STAND_IN = `
-  CREATE TABLE pg_dist_partition (logicalrelid regclass, partmethod "char");
-  INSERT INTO pg_dist_partition VALUES ('conversations', 'h'), ('models', 'n');
-  CREATE TABLE pg_dist_shard
-    (logicalrelid regclass, shardid bigint, shardminvalue text, shardmaxvalue text);
-  INSERT INTO pg_dist_shard
-  SELECT 'conversations', 102008 + n, (-2147483648 + n * width)::text,
-         (-2147483648 + (n + 1) * width - 1)::text
-    FROM generate_series(0, ${SHARDS} - 1) AS n, (SELECT 4294967296 / ${SHARDS} AS width) AS w;
-  CREATE TABLE pg_dist_placement (shardid bigint, groupid int);
-  INSERT INTO pg_dist_placement SELECT shardid, 1 + shardid % ${NODES} FROM pg_dist_shard`;
 
 // Sessions by the transaction that wrote to them, with the node that Postgres' own hash gives.
 const GROUPS = `
