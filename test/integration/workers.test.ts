@@ -221,7 +221,7 @@ test("connections that no worker is left to take are closed", async () => {
   const victims = workers();
   for (const pid of victims) process.kill(pid, "SIGSTOP");
   const [, host, port] = /^(.*):(\d+)$/.exec(server.address)!;
-  const sockets = Array.from({ length: 2 * WORKERS }, () => connect(Number(port), host!));
+  const sockets = Array.from({ length: 2 * WORKERS }, () => connect(Number(port), host));
   const closed = sockets.map(async (socket) => {
     socket.on("error", () => {});
     await once(socket, "close");
