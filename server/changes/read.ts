@@ -142,6 +142,19 @@ export async function findUnseen(
   return new Map(rows.map((row) => [row.conversation_id, row.first_revision]));
 }
 
+/**
+ * Whether the sessions show what the log says of them. On Citus, what a transaction has done on several
+ * nodes is there a moment after the log's row; a reader that goes on meanwhile would never look again.
+ */
+export async function areShown(
+  queries: Pick<Queries, "query">,
+  changes: readonly ChangeRow[],
+): Promise<boolean> {
+  const ids = changes.map((change) => change.conversation_id);
+  const revisions = changes.map((change) => change.last_revision);
+  return (await queries.query(sql.findBehind, [ids, revisions])).length === 0;
+}
+
 /** Registers a reader by name, unless it is; from then on it misses nothing. */
 export async function registerReader(queries: Queries, name: string, now: Date): Promise<void> {
   await queries.query(sql.insertReader, [name, await endOfChanges(queries), now]);

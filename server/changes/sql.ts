@@ -109,6 +109,16 @@ export const findUnseen = statement<{ conversation_id: bigint; first_revision: b
     GROUP BY conversation_id`,
 );
 
+/** Of sessions $1, one that has not come to its revision $2. */
+export const findBehind = statement<{ id: bigint }>(
+  "find_session_behind_changes",
+  `SELECT c.id
+     FROM unnest($1::bigint[], $2::bigint[]) AS x (id, last_revision)
+     JOIN conversations AS c ON c.id = x.id
+    WHERE c.revision < x.last_revision
+    LIMIT 1`,
+);
+
 /** Wakes the servers that listen. $1 who has made the change. */
 export const notify = statement<never>(
   "notify_of_changes",

@@ -4,8 +4,8 @@ import type { Database } from "../db/database.js";
 import type { EmbeddingsEndpoint } from "./endpoint.js";
 import { EndpointError } from "./endpoint-error.js";
 import { keyOf, keysOf } from "./keys.js";
-import type { ClaimRow } from "./sql.js";
 import { readTextsOfShards } from "./shards-sql.js";
+import type { ClaimRow } from "./sql.js";
 import * as sql from "./sql.js";
 import { type ReadMessage, storeVectors } from "./store-vectors.js";
 

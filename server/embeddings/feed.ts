@@ -1,6 +1,6 @@
 // Finds the messages that need a vector, and queues them: those that the change log tells of, and
 // once those that were there before the model.
-import { lockReader, moveReader, readChanges, registerReader } from "../changes/read.js";
+import { areShown, lockReader, moveReader, readChanges, registerReader } from "../changes/read.js";
 import { limits } from "../config.js";
 import type { Database, Queries } from "../db/database.js";
 import * as ofShards from "./feed-of-shards.js";
@@ -47,6 +47,7 @@ export async function queueChanges(
     if (position === undefined) return await begin(queries, model, now);
     const page = await readChanges(queries, position, limits.embeddingFeedBatch);
     if (!page) return false;
+    if (db.shards && !(await areShown(queries, page.changes))) return false;
     const ranges = page.changes.filter((change) => change.first_seq !== null);
     if (ranges.length > 0) {
       const ids = ranges.map((range) => range.conversation_id);

@@ -1,7 +1,7 @@
 // The indexer: brings what was said into the index of search, behind the callers' backs.
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Logger } from "pino";
-import { lockReader, moveReader, readChanges } from "../changes/read.js";
+import { areShown, lockReader, moveReader, readChanges } from "../changes/read.js";
 import type { ChangeRow } from "../changes/sql.js";
 import { limits } from "../config.js";
 import type { Database, Queries } from "../db/database.js";
@@ -75,6 +75,7 @@ export class SearchIndexer {
       if (!page) throw new Error("the position of the search index is not one of this database");
       const sharded = this.db.shards !== undefined;
       if (page.changes.length === 0) return (await fill(queries, sharded)) ? "worked" : "idle";
+      if (sharded && !(await areShown(queries, page.changes))) return "idle";
       const indexed = await indexChanges(queries, page.changes, sharded);
       // What is left over comes next time: it begins at the same position.
       if (!indexed) return "worked";
