@@ -87,7 +87,7 @@ export async function readNewestFirst(
     // Of few sizes, as each makes a statement of its own.
     walk = 2 ** Math.ceil(Math.log2(next));
   }
-  return await read((place) => sources.found(scope, match.inverted(place), place));
+  return await read((place) => sources.foundNewest(scope, match.inverted(place), place));
 
   // Whether a walk has come to the end.
   async function reaches({ scope, before }: NewestFirst, walk: number): Promise<boolean> {
