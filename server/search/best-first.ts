@@ -14,7 +14,7 @@ import { Places } from "./places.js";
 import type { Ranked } from "./ranking.js";
 import * as sources from "./sources.js";
 import { CURRENT, type Lag, WORDS_ONCE } from "./sources.js";
-import { BEST_FIRST, type HitRow, pageOf } from "./sql.js";
+import { BEST_FIRST, type HitRow, pageOf, plannedOnce } from "./sql.js";
 import type { Terms, Unit } from "./terms.js";
 
 /** What of a query later pages keep from the first one, so that scores stay what they were. */
@@ -91,13 +91,16 @@ export async function sampleRanking(
   const place = new Places();
   const sample = sources.newest(scope, { most: limits.searchSample }, place);
   const looked = sources.newest(scope, { most: limits.searchRankedNewest }, place);
-  const counts = [...terms.units.map(({ query }) => query), terms.all].map(
-    (query) => `count(*) FILTER (WHERE words @@ ${place.of(query)}::tsquery)`,
-  );
+  const count = (query: string) => `count(*) FILTER (WHERE words @@ ${place.of(query)}::tsquery)`;
+  const all = count(terms.all);
+  const counts = [...terms.units.map(({ query }) => count(query)), all];
   const [row] = await db.query(
-    plannedEachTime<SampleRow>(`
+    plannedOnce<SampleRow>(`
       SELECT count(*) AS sampled, avg(size)::float8 AS size, ARRAY[${counts.join(", ")}] AS having,
-             (SELECT ARRAY[ts_ms, id] FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1) AS floor
+             CASE WHEN count(*) < ${limits.searchSample}
+                    OR ${all} * ${limits.searchRankedNewest} >= count(*) * ${limits.searchRankedNewestHits}
+                  THEN (SELECT ARRAY[ts_ms, id] FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1)
+             END AS floor
         FROM (SELECT ${WORDS_ONCE} AS words, size FROM ${sample} AS s OFFSET 0) AS sample`),
     place.values,
     signal,
@@ -157,9 +160,9 @@ export async function readBestFirst(
   { db, signal, limits }: CallContext,
   search: BestFirst,
 ): Promise<HitRow[]> {
-  const { keys, place } = keysFrom(search, limits);
+  const { keys, place, planned } = keysFrom(search, limits);
   const text = pageOf(keys, BEST_FIRST, place.of(limits.pageBytes));
-  return await db.query(plannedEachTime<HitRow>(text), place.values, signal);
+  return await db.query(planned<HitRow>(text), place.values, signal);
 }
 
 /** Reads the keys of the best messages alone, best first. */
@@ -167,12 +170,15 @@ export async function readBestKeys(
   { db, signal, limits }: CallContext,
   search: BestFirst,
 ): Promise<Ranked[]> {
-  const { keys, place } = keysFrom(search, limits);
+  const { keys, place, planned } = keysFrom(search, limits);
   const text = `SELECT conversation_id, seq, score FROM ${keys} AS k ORDER BY ${BEST_FIRST}`;
-  return await db.query(plannedEachTime<Ranked>(text), place.values, signal);
+  return await db.query(planned<Ranked>(text), place.values, signal);
 }
 
-function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Places } {
+function keysFrom(
+  search: BestFirst,
+  limits: Limits,
+): { keys: string; place: Places; planned: typeof plannedOnce } {
   const { scope, terms, lag, sessions, ranking, before, most } = search;
   const place = new Places();
   const conditions = otherConditions(scope, place);
@@ -224,7 +230,10 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
                    FROM (${ranked}) AS s ${current}
                   ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
                   LIMIT ${place.of(most)})`;
-  return { keys, place };
+  // Where the index of words names what to look at, there is but one plan; and but few texts, as long as
+  // they do not tell of what is not indexed.
+  const once = rare && !sessions && lag.changed === 0n && units.every(({ counted }) => counted);
+  return { keys, place, planned: once ? plannedOnce : plannedEachTime };
 
   // Where to look, what has to hold there, and whether that is all terms.
   function looked(): { rows: string; condition: string; complete: boolean } {
@@ -248,7 +257,7 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
       terms.required === "" ? `(${query})` : `((${query}) & ${terms.required})`,
     );
     const named = (query: string) =>
-      sources.found(scope, `s.words @@ (${place.of(query)}::tsquery && ${own})`, place);
+      sources.found(scope, `s.words @@ (SELECT ${place.of(query)}::tsquery && ${own})`, place);
     if (each.length === 0) {
       const { query, exact } = rarestOf(terms, ranking.having);
       const condition = exact ? "true" : `s.words @@ ${place.of(terms.all)}::tsquery`;
@@ -320,19 +329,21 @@ function scoreOf(
     );
     const weight = `${place.of(weighs)}::float8`;
     const times = counted
-      ? `(1 / greatest(1.644934 - ${rank} * ${(16.449341 * entries).toFixed(4)}, 0.02) - 0.5)`
+      ? `(1 / greatest(1.644934 - ${rank} * ${place.of(16.449341 * entries)}::float8, 0.02) - 0.5)`
       : "1";
     const value = `${weight} * ${times} * ${1 + AGAIN} / (${times} + r.norm)`;
     terms.push(`CASE WHEN ${rank} > 0 THEN ${value} ELSE 0 END`);
     there.push(`CASE WHEN ${rank} > 0 THEN ${weight} ELSE 0 END`);
     const previous = units[n - 1];
-    if (previous && previous.index === index - 1 && counted && previous.counted) {
+    if (previous) {
+      const together = previous.index === index - 1 && counted && previous.counted;
+      const phrase = together ? `(${previous.query}) <-> (${query})` : null;
       const extra = (follows ? 2 : 1) * SIDE_BY_SIDE * Math.min(weighs, previous.weight);
-      const phrase = place.of(`(${previous.query}) <-> (${query})`);
       // What has all terms, has the characters of each in their order.
-      const known = follows && needed.length > 0 ? "c.complete OR" : "";
+      const known = together && follows && needed.length > 0;
       terms.push(
-        `CASE WHEN r.r${n - 1} > 0 AND ${rank} > 0 AND (${known} c.words @@ ${phrase}::tsquery)
+        `CASE WHEN r.r${n - 1} > 0 AND ${rank} > 0
+               AND (c.complete AND ${place.of(known)}::boolean OR c.words @@ ${place.of(phrase)}::tsquery)
               THEN ${place.of(extra)}::float8 ELSE 0 END`,
       );
     }

@@ -84,7 +84,7 @@ function havingAll(scope: Scope, terms: Terms, limits: Limits): newest.Match {
     bounded: (source, conditions, place) =>
       freshest(source, [looksLike(patterns, place), ...conditions], place.of(limits.searchFresh)),
     indexed: (place) => `s.words @@ ${place.of(all)}::tsquery`,
-    inverted: (place) => `s.words @@ (${rarestOfNewest(terms, scope, place)}
+    inverted: (place) => `s.words @@ (SELECT ${rarestOfNewest(terms, scope, place)}
       && agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)}))`,
     fresh: (place) => `${FRESH_WORDS} @@ ${place.of(all)}::tsquery`,
     includesUnfilled: false,
