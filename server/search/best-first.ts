@@ -329,7 +329,7 @@ function scoreOf(
     );
     const weight = `${place.of(weighs)}::float8`;
     const times = counted
-      ? `(1 / greatest(1.644934 - ${rank} * ${place.of(16.449341 * entries)}::float8, 0.02) - 0.5)`
+      ? `(1 / greatest(1.644934 - ${rank} * ${place.of((16.449341 * entries).toFixed(4))}::float8, 0.02) - 0.5)`
       : "1";
     const value = `${weight} * ${times} * ${1 + AGAIN} / (${times} + r.norm)`;
     terms.push(`CASE WHEN ${rank} > 0 THEN ${value} ELSE 0 END`);
