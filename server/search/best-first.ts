@@ -94,6 +94,7 @@ export async function sampleRanking(
   const count = (query: string) => `count(*) FILTER (WHERE words @@ ${place.of(query)}::tsquery)`;
   const all = count(terms.all);
   const counts = [...terms.units.map(({ query }) => count(query)), all];
+  // To find the floor takes its time, and only where rareUnits() are undefined it is needed.
   const [row] = await db.query(
     plannedOnce<SampleRow>(`
       SELECT count(*) AS sampled, avg(size)::float8 AS size, ARRAY[${counts.join(", ")}] AS having,

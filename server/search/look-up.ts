@@ -8,7 +8,7 @@ import type { Places } from "./places.js";
 import * as sources from "./sources.js";
 import type { Terms } from "./terms.js";
 
-/** To look up what more of them name takes as long as to compare what fewer of them name. */
+/** Of 4, 6, 8, 12 and 16 pairs of a Chinese sentence, 8 and 12 took the least time in all. */
 const LOOKED_UP = 10;
 /** Among so many of them, spread over the query, the rarest are chosen. */
 const COMPARED = 24;

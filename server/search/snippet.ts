@@ -26,7 +26,7 @@ export function makeSnippet(text: string, hits: Span[], most: number): SearchSni
   let start = Math.max(0, from - Math.floor(spare / 3));
   let stop = Math.min(total, start + Math.max(most, until - start));
   start = Math.max(0, Math.min(start, stop - most));
-  // Edges move inwards alone, and look at what stands next to them: of a long text, nothing else is taken.
+  // Edges move inwards, and look at what stands next to them: of a long text, no more is taken apart.
   const before = Math.max(0, start - 1);
   const around = codePointsBetween(text, before, stop + 1);
   const isSpace = (at: number) => SPACE.test(around[at - before] ?? "");
@@ -100,8 +100,8 @@ export function findText(text: string, wanted: string): Span[] {
   return toSpans(folded, found);
 }
 
-// As Postgres does it: each character by itself, and to one character. JavaScript makes two of the first
-// of these, and of the other one thing or another, as it stands in its word. All keep their size.
+// As Postgres does it: each character by itself, and to one character. JavaScript makes two of İ, and of Σ
+// one thing or another, as it stands in its word. So all keep their size.
 function fold(text: string): string {
   return text.replaceAll("İ", "i").replaceAll("Σ", "σ").toLowerCase();
 }
