@@ -27,7 +27,7 @@ export function codePointsBetween(text: string, from: number, to: number): strin
   let start = 0;
   for (let left = from; left > 0 && start < text.length; left--) start += sizeAt(text, start);
   // No code point takes more than two units.
-  return [...text.slice(start, start + 2 * (to - from))].slice(0, to - from);
+  return Array.from(text.slice(start, start + 2 * (to - from))).slice(0, to - from);
 }
 
 function sizeAt(text: string, unit: number): number {

@@ -113,3 +113,16 @@ describe.each<[query: string, matches: (content: string) => boolean]>([
     expect(found).toEqual(expect.arrayContaining(expected));
   });
 });
+
+test.each([CHINESE, ENGLISH])(
+  "best first, where no word is rare: nothing else than %s",
+  async (query) => {
+    const request = { modelId: MODEL, query, mode: SearchMode.FULL_TEXT, limit: 1_000 };
+    const { results } = await stubs.call("searchMessages", request);
+    const matches = (content: string) =>
+      query === CHINESE ? content.includes(CHINESE) : has(content, WORDS);
+    expect(results.map(({ message }) => message!.content).toSorted()).toEqual(
+      contents.filter(matches).toSorted(),
+    );
+  },
+);

@@ -14,7 +14,8 @@ const STRETCHES = ["苹果手机", "果", "東京タワー", "𠮷野家"];
 
 // Other cases and forms of the same letters, what is but like them, and what stands between.
 const PIECES = [
-  ...[...WORDS, ...STRETCHES],
+  ...WORDS,
+  ...STRETCHES,
   ..."Flight FLIGHT ﬂight ｆｌｉｇｈｔ 𝐟𝐥𝐢𝐠𝐡𝐭 flights fligh Été e\u0301te\u0301 ete HAT001 РЕЙС рейсы".split(
     " ",
   ),
