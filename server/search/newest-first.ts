@@ -3,8 +3,6 @@
 // A query that many messages match is answered from the newest ones, whose index by time is walked until
 // there are enough. One that few match is answered from the inverted index, which names them all. Which
 // of both it is, a short walk shows.
-import { createHash } from "node:crypto";
-import { statement } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
@@ -12,7 +10,7 @@ import type { Lag } from "./lag.js";
 import { readOneMoment } from "./one-moment.js";
 import { Places } from "./places.js";
 import * as sources from "./sources.js";
-import { type HitRow, pageOf } from "./sql.js";
+import { type HitRow, pageOf, plannedOnce } from "./sql.js";
 
 /** What a message has to fulfil, as conditions. */
 export interface Match {
@@ -70,7 +68,7 @@ export async function readNewestFirst(context: CallContext, search: NewestFirst)
   const { db, signal, limits } = context;
   const read = async (source: (place: Places) => string) => {
     const { text, values } = pageFrom(search, source, limits);
-    return await readOneMoment(context, statement<Row>(nameOf(text), text), values);
+    return await readOneMoment(context, plannedOnce<Row>(text), values);
   };
   const { scope, match, sessions, before, most, lag } = search;
   if (sessions) return await read((place) => sources.ofSessions(scope, sessions, place));
@@ -86,23 +84,16 @@ export async function readNewestFirst(context: CallContext, search: NewestFirst)
     // Of few sizes, as each makes a statement of its own.
     walk = 2 ** Math.ceil(Math.log2(next));
   }
-  return await read((place) => sources.found(scope, match.inverted(place), place));
+  return await read((place) => sources.foundNewest(scope, match.inverted(place), place));
 
   // Whether a walk has come to the end.
   async function reaches({ scope, before }: NewestFirst, walk: number): Promise<boolean> {
     const place = new Places();
     const walked = sources.newest(scope, { most: walk, before }, place);
     const text = `SELECT count(*) FROM ${walked} AS s`;
-    const counting = statement<{ count: bigint }>(nameOf(text), text);
-    const [row] = await db.query(counting, place.values, signal);
+    const [row] = await db.query(plannedOnce<{ count: bigint }>(text), place.values, signal);
     return Number(row?.count ?? 0n) < walk;
   }
-}
-
-// Planning takes longer than most of these run, and what is best does not depend on the values: how far
-// to walk is part of the text.
-function nameOf(text: string): string {
-  return `search_${createHash("sha256").update(text).digest("hex").slice(0, 24)}`;
 }
 
 /** Messages that change between a look at the lag and the page, at the most. */
