@@ -1,8 +1,11 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
-// It waits for a minute and needs no processor: it starts first, and others run beside it.
-const WAITING = ["test/integration/watch-silence.test.ts"];
+// They wait for up to a minute and need no processor: they start first, and others run beside them.
+const WAITING = [
+  "test/integration/watch-silence.test.ts",
+  "test/integration/workers-silence.test.ts",
+];
 
 // These kill servers, workers and databases again and again, and want the machine to themselves.
 const ALONE = ["test/chaos/**/*.test.ts", "test/integration/workers.test.ts"];

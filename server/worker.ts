@@ -15,6 +15,10 @@ export interface WorkerJob {
 
 /** What it is told later. */
 export const STOP = "stop";
+export const PING = "ping";
+
+/** What it says to a ping. */
+export const ALIVE = "alive";
 
 /**
  * What it tells its parent: that it listens to it, as what is said before is lost; then where it
@@ -22,6 +26,7 @@ export const STOP = "stop";
  */
 export type WorkerReport =
   | "listening"
+  | typeof ALIVE
   | { address: string; httpAddress?: string | undefined }
   | { error: string };
 
@@ -51,6 +56,7 @@ async function stop(): Promise<void> {
 for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => {});
 process.on("message", (message) => {
   if (message === STOP) void stop();
+  else if (message === PING) void report(ALIVE);
   else void start(message as WorkerJob);
 });
 // Without its parent it gets no connections, and nobody would stop it.

@@ -7,8 +7,9 @@ import type { Logger } from "pino";
 import type { App } from "./app.js";
 import type { ServeOptions } from "./config.js";
 import { inspectDatabase } from "./db/inspect.js";
+import { rescueConnections } from "./handed-connections.js";
 import { present } from "./present.js";
-import { STOP, type WorkerJob, type WorkerReport } from "./worker.js";
+import { ALIVE, PING, STOP, type WorkerJob, type WorkerReport } from "./worker.js";
 
 /** The workers of a server. */
 export interface Workers extends App {
@@ -26,6 +27,9 @@ const LONGEST_DELAY_MS = 3_000;
 const MOST_DEATHS = 6;
 /** What a worker may take on top of the grace period to stop. */
 const STOP_PATIENCE_MS = 15_000;
+const PING_EVERY_MS = 2_000;
+/** Pings in a row without an answer, 30 seconds of them, for which a worker is killed. */
+const MOST_PINGS = 15;
 
 /**
  * Starts the workers, all on one port, which this process shares out: each new connection goes to
@@ -43,7 +47,8 @@ export async function startWorkers(
   // With port 0 a worker that is replaced after all have died would get another one than they had.
   const port = options.port || (await freePort(options.host));
   const httpPort = options.httpPort === 0 ? await freePort(options.host) : options.httpPort;
-  const places = poolSizes(options).map(
+  const someServe = () => places.some((place) => place.serves);
+  const places: Place[] = poolSizes(options).map(
     (poolSize) =>
       new Place(
         {
@@ -52,6 +57,7 @@ export async function startWorkers(
           options: { ...options, port, httpPort, poolSize },
           logLevel: options.logLevel,
         },
+        someServe,
         logger,
       ),
   );
@@ -91,7 +97,7 @@ function poolSizes({ poolSize, workers }: ServeOptions): number[] {
   return Array.from({ length: workers }, (_, n) => Math.floor((poolSize + n) / workers));
 }
 
-type Report = Exclude<WorkerReport, "listening">;
+type Report = Exclude<WorkerReport, string>;
 type Addresses = Exclude<Report, { error: string }>;
 
 // One place among the workers: a process, and its successor when it dies.
@@ -105,8 +111,14 @@ class Place {
 
   constructor(
     readonly job: WorkerJob,
+    readonly someServe: () => boolean,
     readonly logger: Logger,
   ) {}
+
+  /** Whether its worker takes connections. */
+  get serves(): boolean {
+    return this.#serving && this.#worker?.isConnected() === true;
+  }
 
   /**
    * Starts the first worker of this place; those that follow start by themselves.
@@ -151,6 +163,7 @@ class Place {
     this.#serving = false;
     // A worker that dies while it is told something is heard of by its exit.
     worker.on("error", () => {});
+    rescueConnections(worker, this.someServe);
     return worker;
   }
 
@@ -158,11 +171,31 @@ class Place {
     worker.on("message", (report: WorkerReport) => {
       if (report === "listening") {
         worker.send(this.job);
-      } else {
+      } else if (report !== ALIVE) {
         this.#serving = "address" in report;
+        if (this.#serving) this.#ping(worker);
         onReport(report);
       }
     });
+  }
+
+  // A worker that stands still keeps its connections and answers nobody.
+  #ping(worker: Worker): void {
+    // Counted, so that a parent that stood still itself does not blame its workers.
+    let unanswered = 0;
+    worker.on("message", (report: WorkerReport) => {
+      if (report === ALIVE) unanswered = 0;
+    });
+    const timer = setInterval(() => {
+      if (unanswered === MOST_PINGS) {
+        const facts = { worker: worker.process.pid, silent_ms: MOST_PINGS * PING_EVERY_MS };
+        this.logger.error(facts, "a worker does not answer and is killed");
+        worker.process.kill("SIGKILL");
+      }
+      unanswered++;
+      worker.send(PING);
+    }, PING_EVERY_MS);
+    worker.once("exit", () => clearInterval(timer));
   }
 
   #watch(worker: Worker): void {

@@ -160,7 +160,7 @@ test("a socket without a start is closed", async () => {
 });
 
 test("a peer that does not answer pings is cut off, one that does is not", async () => {
-  const server = await serveWith({ socketPingMs: 100 });
+  const server = await serveWith({ socketPingMs: 500 });
   const alive = await Socket.open(server, "StreamMessages");
   const url = `ws://127.0.0.1:${server.port}/agentstore.v1.AgentStore/StreamMessages`;
   const dead = new WebSocket(url, { autoPong: false });

@@ -1,13 +1,15 @@
 // `agentstore serve --workers N`: one port, several processes, of which any may die.
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { get, type IncomingMessage } from "node:http";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { AgentStoreClient } from "../../client/index.js";
 import { projectRoot } from "../../server/paths.js";
-import { childrenOf, freePort, randomFrom } from "../harness/chaos.js";
+import { freePort, randomFrom } from "../harness/chaos.js";
 import { assertCountersAgree } from "../harness/counters.js";
 import { checkHealth, watchHealth } from "../harness/health.js";
 import { createDatabase, type TestDatabase } from "../harness/postgres.js";
@@ -15,6 +17,7 @@ import { holdSession, poolActivity, until, untilBlocked } from "../harness/postg
 import { type SpawnedServer, spawnServer } from "../harness/server.js";
 import { failureOf, newMessage, pages, Stubs } from "../harness/stubs.js";
 import { assertTold, SessionWatcher } from "../harness/watching.js";
+import { loggedBy, workersOf } from "../harness/worker-processes.js";
 
 const WORKERS = 3;
 
@@ -48,15 +51,8 @@ function connectToEach(): Stubs[] {
   return opened;
 }
 
-function workers(): number[] {
-  return childrenOf(server.child.pid!).filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, "utf8").includes("worker.js");
-    } catch {
-      return false;
-    }
-  });
-}
+const workers = () => workersOf(server);
+const logged = () => loggedBy(server);
 
 function isRunning(pid: number): boolean {
   try {
@@ -65,14 +61,6 @@ function isRunning(pid: number): boolean {
   } catch {
     return false;
   }
-}
-
-function logged(): { pid?: number; msg: string; method?: string; worker?: number }[] {
-  return server
-    .output()
-    .split("\n")
-    .filter((line) => line.startsWith("{"))
-    .map((line) => JSON.parse(line) as { msg: string });
 }
 
 function whoLogged(rpc: string): Set<number | undefined> {
@@ -191,6 +179,57 @@ type Written = [string, { session: bigint; seq: bigint }];
 function bySessionAndSeq([, a]: Written, [, b]: Written): number {
   return Number(a.session - b.session) || Number(a.seq - b.seq);
 }
+
+test("connections that a worker was handed and did not take are another's when it dies", async () => {
+  await serve();
+  const victim = workers()[0]!;
+  // It is handed the next connection of each port, and takes neither.
+  process.kill(victim, "SIGSTOP");
+  const kinds = [
+    async () => {
+      const stubs = new Stubs(server.address);
+      channels.push(stubs);
+      return await checkHealth(stubs);
+    },
+    async () => {
+      const request = get(`${server.httpUrl}/healthz`, { agent: false });
+      const [response] = (await once(request, "response")) as [IncomingMessage];
+      response.resume();
+      return response.statusCode;
+    },
+  ];
+  let answered = 0;
+  const answers = kinds.map((ask) =>
+    Array.from({ length: 2 * WORKERS }, () =>
+      ask().then((answer) => {
+        answered++;
+        return answer;
+      }),
+    ),
+  );
+  const all = Promise.all(answers.map((some) => Promise.all(some)));
+  all.catch(() => {});
+  await until("all but those two are answered", () => answered === 2 * (2 * WORKERS - 1));
+  process.kill(victim, "SIGKILL");
+  const [healths, statuses] = await all;
+  expect(new Set(healths)).toEqual(new Set(["SERVING"]));
+  expect(new Set(statuses)).toEqual(new Set([200]));
+});
+
+test("connections that no worker is left to take are closed", async () => {
+  await serve();
+  const victims = workers();
+  for (const pid of victims) process.kill(pid, "SIGSTOP");
+  const [, host, port] = /^(.*):(\d+)$/.exec(server.address)!;
+  const sockets = Array.from({ length: 2 * WORKERS }, () => connect(Number(port), host));
+  const closed = sockets.map(async (socket) => {
+    socket.on("error", () => {});
+    await once(socket, "close");
+  });
+  await Promise.all(sockets.map((socket) => once(socket, "connect")));
+  for (const pid of victims) process.kill(pid, "SIGKILL");
+  await Promise.all(closed);
+});
 
 test("SIGTERM: all of them drain, and then end", async () => {
   await serve();
