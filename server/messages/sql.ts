@@ -100,7 +100,7 @@ export const lockSession = statement<LockedSessionRow>(
   `SELECT ${LOCKED} FROM conversations WHERE id = $1 FOR UPDATE SKIP LOCKED`,
 );
 
-const HEAD = {
+const HEAD_COLUMNS = {
   id: "bigint",
   tenant_id: "text",
   last_seq: "bigint",
@@ -117,7 +117,7 @@ export const checkHeads = statement<never>(
   `SELECT 1 / CASE WHEN count(*) = coalesce(cardinality($1), 0) THEN 1 ELSE 0 END
      FROM (
        SELECT c.id
-         FROM (SELECT ${unnested(HEAD)}) AS d
+         FROM (SELECT ${unnested(HEAD_COLUMNS)}) AS d
          JOIN conversations c USING (id, tenant_id, last_seq, revision)
         WHERE ${FENCING_TOKEN} = d.fencing_token
         ORDER BY c.id

@@ -1,5 +1,5 @@
-// Refuses calls that send no request message, or more than one, with a reason; and answers those that
-// are answered once in one go.
+// Refuses calls that send no request message, or more than one, with a reason; and hands a message and
+// its status over together where a call is answered once.
 import {
   Metadata,
   ServerInterceptingCall,
@@ -17,8 +17,8 @@ type Status = Parameters<ServerInterceptingCallInterface["sendStatus"]>[0];
  * grpc-js answers calls without one request message itself, before any handler, as UNIMPLEMENTED. A
  * frame that is cut off counts as no message.
  *
- * It also keeps the status of an answer back until the message has been written, which is two turns of
- * the event loop later, and a write of its own that wakes the caller again.
+ * It also keeps the status of an answer back until the message has been written, a turn of the event
+ * loop later.
  */
 export const oneMessage: ServerInterceptor = (method, call) => new OneMessageCall(method, call);
 
@@ -57,6 +57,7 @@ class OneMessageCall extends ServerInterceptingCall {
   }
 
   override sendMessage(message: unknown, callback: () => void): void {
+    // As grpc-js would; so it also passes over the second status of a message that it cannot encode.
     if (!this.#sentMetadata) this.sendMetadata(new Metadata());
     if (this.#method.responseStream) {
       this.#next.sendMessage(message, callback);

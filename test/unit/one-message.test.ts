@@ -1,8 +1,9 @@
-// The interceptor between grpc-js and the handlers: an answer's message and its status leave together.
+// The interceptor between grpc-js and the handlers: an answer's message and its status are handed over together.
 import {
   Metadata,
   type ServerInterceptingCallInterface,
   type ServerInterceptor,
+  status,
 } from "@grpc/grpc-js";
 import { expect, test } from "vitest";
 import { oneMessage } from "../../server/rpc/one-message.js";
@@ -10,7 +11,7 @@ import { oneMessage } from "../../server/rpc/one-message.js";
 type Method = Parameters<ServerInterceptor>[0];
 type Listener = Parameters<ServerInterceptingCallInterface["start"]>[0];
 
-const OK = { code: 0, details: "OK", metadata: null };
+const OK = { code: status.OK, details: "OK", metadata: null };
 
 /** A call of grpc-js that notes what is sent, and never says that a message was written. */
 function intercept(method: { requestStream: boolean; responseStream: boolean }) {
