@@ -8,12 +8,13 @@ import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
 import { FRESH_WORDS, freshest, looksLike } from "./fresh-words.js";
+import { rarestOf } from "./look-up.js";
 import { numberOf } from "./newest-first.js";
 import { Places } from "./places.js";
 import type { Ranked } from "./ranking.js";
 import * as sources from "./sources.js";
-import { CURRENT, type Lag } from "./sources.js";
-import { BEST_FIRST, type HitRow, pageOf } from "./sql.js";
+import { CURRENT, type Lag, WORDS_ONCE } from "./sources.js";
+import { BEST_FIRST, type HitRow, pageOf, plannedOnce } from "./sql.js";
 import type { Terms, Unit } from "./terms.js";
 
 /** What of a query later pages keep from the first one, so that scores stay what they were. */
@@ -90,14 +91,18 @@ export async function sampleRanking(
   const place = new Places();
   const sample = sources.newest(scope, { most: limits.searchSample }, place);
   const looked = sources.newest(scope, { most: limits.searchRankedNewest }, place);
-  const counts = [...terms.units.map(({ query }) => query), terms.all].map(
-    (query) => `count(*) FILTER (WHERE words @@ ${place.of(query)}::tsquery)`,
-  );
+  const count = (query: string) => `count(*) FILTER (WHERE words @@ ${place.of(query)}::tsquery)`;
+  const all = count(terms.all);
+  const counts = [...terms.units.map(({ query }) => count(query)), all];
+  // To find the floor takes its time, and only where rareUnits() are undefined it is needed.
   const [row] = await db.query(
-    plannedEachTime<SampleRow>(`
+    plannedOnce<SampleRow>(`
       SELECT count(*) AS sampled, avg(size)::float8 AS size, ARRAY[${counts.join(", ")}] AS having,
-             (SELECT ARRAY[ts_ms, id] FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1) AS floor
-        FROM (SELECT ${FETCHED_ONCE} AS words, size FROM ${sample} AS s OFFSET 0) AS sample`),
+             CASE WHEN count(*) < ${limits.searchSample}
+                    OR ${all} * ${limits.searchRankedNewest} >= count(*) * ${limits.searchRankedNewestHits}
+                  THEN (SELECT ARRAY[ts_ms, id] FROM ${looked} AS s ORDER BY ts_ms, id LIMIT 1)
+             END AS floor
+        FROM (SELECT ${WORDS_ONCE} AS words, size FROM ${sample} AS s OFFSET 0) AS sample`),
     place.values,
     signal,
   );
@@ -114,9 +119,6 @@ export async function sampleRanking(
   }
   return ranking;
 }
-
-/** The words of a row `s`. What is long is stored apart: with '' added, not each word fetches it anew. */
-const FETCHED_ONCE = "setweight(s.words, 'D')";
 
 /** One row: a sample of the newest messages, and where those end that are ranked if need be. */
 interface SampleRow {
@@ -159,9 +161,9 @@ export async function readBestFirst(
   { db, signal, limits }: CallContext,
   search: BestFirst,
 ): Promise<HitRow[]> {
-  const { keys, place } = keysFrom(search, limits);
+  const { keys, place, planned } = keysFrom(search, limits);
   const text = pageOf(keys, BEST_FIRST, place.of(limits.pageBytes));
-  return await db.query(plannedEachTime<HitRow>(text), place.values, signal);
+  return await db.query(planned<HitRow>(text), place.values, signal);
 }
 
 /** Reads the keys of the best messages alone, best first. */
@@ -169,12 +171,15 @@ export async function readBestKeys(
   { db, signal, limits }: CallContext,
   search: BestFirst,
 ): Promise<Ranked[]> {
-  const { keys, place } = keysFrom(search, limits);
+  const { keys, place, planned } = keysFrom(search, limits);
   const text = `SELECT conversation_id, seq, score FROM ${keys} AS k ORDER BY ${BEST_FIRST}`;
-  return await db.query(plannedEachTime<Ranked>(text), place.values, signal);
+  return await db.query(planned<Ranked>(text), place.values, signal);
 }
 
-function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Places } {
+function keysFrom(
+  search: BestFirst,
+  limits: Limits,
+): { keys: string; place: Places; planned: typeof plannedOnce } {
   const { scope, terms, lag, sessions, ranking, before, most } = search;
   const place = new Places();
   const conditions = otherConditions(scope, place);
@@ -184,12 +189,13 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
   const hasAny = () =>
     `s.words @@ ${place.of(terms.required === "" ? any : `(${any}) & ${terms.required}`)}::tsquery`;
   const source = looked();
-  // What the index of words has named, has one of them.
-  const matching = source.named ? conditions : [hasAny(), ...conditions];
   const parts = [
-    `(SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.revision, ${FETCHED_ONCE} AS words, s.size
-        FROM ${source.rows} AS s
-       WHERE ${["true", ...matching].join(" AND ")}
+    `(SELECT s.*, ${source.complete} AS complete
+        FROM (SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.revision, ${WORDS_ONCE} AS words, s.size
+                FROM ${source.rows} AS s
+               WHERE ${["true", ...conditions].join(" AND ")}
+              OFFSET 0) AS s
+       WHERE ${source.condition}
        LIMIT ${place.of(limits.searchCandidates)})`,
   ];
   if (lag.changed > 0n) {
@@ -199,7 +205,7 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
       place.of(limits.searchFresh),
     );
     parts.push(`
-     (SELECT s.conversation_id, s.seq, s.id, s.ts_ms, NULL, s.words, length(s.words)
+     (SELECT s.conversation_id, s.seq, s.id, s.ts_ms, NULL, s.words, length(s.words), false
         FROM (SELECT s.*, ${FRESH_WORDS} AS words FROM ${changed} AS s OFFSET 0) AS s
        WHERE ${hasAny()})`);
   }
@@ -225,19 +231,42 @@ function keysFrom(search: BestFirst, limits: Limits): { keys: string; place: Pla
                    FROM (${ranked}) AS s ${current}
                   ORDER BY s.score DESC, s.conversation_id DESC, s.seq DESC
                   LIMIT ${place.of(most)})`;
-  return { keys, place };
+  // Where the index of words names what to look at, there is but one plan; and but few texts, as long as
+  // they do not tell of what is not indexed.
+  const once = rare && !sessions && lag.changed === 0n && units.every(({ counted }) => counted);
+  return { keys, place, planned: once ? plannedOnce : plannedEachTime };
 
-  function looked(): { rows: string; named: boolean } {
-    if (sessions) return { rows: sources.ofSessions(scope, sessions, place), named: false };
-    if (!rare) return { rows: sources.from(scope, ranking.floor, place), named: false };
+  // Where to look, what has to hold there, and whether that is all terms.
+  function looked(): { rows: string; condition: string; complete: boolean } {
+    if (sessions) {
+      return {
+        rows: sources.ofSessions(scope, sessions, place),
+        condition: hasAny(),
+        complete: false,
+      };
+    }
+    if (!rare) {
+      return {
+        rows: sources.from(scope, ranking.floor, place),
+        condition: hasAny(),
+        complete: false,
+      };
+    }
     const { tenant, modelId } = scope;
     const own = `agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)})`;
     const each = rare.map(({ query }) =>
       terms.required === "" ? `(${query})` : `((${query}) & ${terms.required})`,
     );
-    const inverted = [`(${terms.all})`, ...each].join(" | ");
-    const condition = `s.words @@ (${place.of(inverted)}::tsquery && ${own})`;
-    return { rows: sources.found(scope, condition, place), named: true };
+    const named = (query: string) =>
+      sources.found(scope, `s.words @@ (SELECT ${place.of(query)}::tsquery && ${own})`, place);
+    if (each.length === 0) {
+      const { query, exact } = rarestOf(terms, ranking.having);
+      const condition = exact ? "true" : `s.words @@ ${place.of(terms.all)}::tsquery`;
+      return { rows: named(query), condition, complete: true };
+    }
+    // What has all terms is among those that have one of them, unless another one would do as well.
+    const all = rare.some(({ needed }) => needed.length > 0) ? [] : [`(${terms.all})`];
+    return { rows: named([...all, ...each].join(" | ")), condition: "true", complete: false };
   }
 
   /** Whether a text that is not indexed yet may be one of those that are ranked. */
@@ -289,11 +318,11 @@ function scoreOf(
   { averageSize }: Ranking,
   place: Places,
 ): { ranks: string; score: string; enough: string } {
-  const norm = `${AGAIN} * (1 - ${LENGTH} + ${LENGTH} * c.size / ${place.of(averageSize)}::float8)`;
+  const size = `c.size::float8 / ${place.of(averageSize)}::float8`;
   const terms: string[] = [];
   const there: string[] = [];
-  const ranks: string[] = [];
-  units.forEach(({ query, counted, entries, follows, index, weight: weighs }, n) => {
+  const ranks = [`${AGAIN} * (1 - ${LENGTH} + ${LENGTH} * ${size}) AS norm`];
+  units.forEach(({ query, counted, entries, follows, needed, index, weight: weighs }, n) => {
     const rank = `r.r${n}`;
     const condition = `${place.of(query)}::tsquery`;
     ranks.push(
@@ -301,17 +330,21 @@ function scoreOf(
     );
     const weight = `${place.of(weighs)}::float8`;
     const times = counted
-      ? `(1 / greatest(1.644934 - ${rank} * ${(16.449341 * entries).toFixed(4)}, 0.02) - 0.5)`
+      ? `(1 / greatest(1.644934 - ${rank} * ${place.of((16.449341 * entries).toFixed(4))}::float8, 0.02) - 0.5)`
       : "1";
-    const value = `${weight} * ${times} * ${1 + AGAIN} / (${times} + ${norm})`;
+    const value = `${weight} * ${times} * ${1 + AGAIN} / (${times} + r.norm)`;
     terms.push(`CASE WHEN ${rank} > 0 THEN ${value} ELSE 0 END`);
     there.push(`CASE WHEN ${rank} > 0 THEN ${weight} ELSE 0 END`);
     const previous = units[n - 1];
-    if (previous && previous.index === index - 1 && counted && previous.counted) {
+    if (previous) {
+      const together = previous.index === index - 1 && counted && previous.counted;
+      const phrase = together ? `(${previous.query}) <-> (${query})` : null;
       const extra = (follows ? 2 : 1) * SIDE_BY_SIDE * Math.min(weighs, previous.weight);
-      const phrase = place.of(`(${previous.query}) <-> (${query})`);
+      // What has all terms, has the characters of each in their order.
+      const known = together && follows && needed.length > 0;
       terms.push(
-        `CASE WHEN r.r${n - 1} > 0 AND ${rank} > 0 AND c.words @@ ${phrase}::tsquery
+        `CASE WHEN r.r${n - 1} > 0 AND ${rank} > 0
+               AND (c.complete AND ${place.of(known)}::boolean OR c.words @@ ${place.of(phrase)}::tsquery)
               THEN ${place.of(extra)}::float8 ELSE 0 END`,
       );
     }

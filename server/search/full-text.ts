@@ -5,6 +5,7 @@ import * as best from "./best-first.js";
 import type { Scope } from "./filter.js";
 import { FRESH_WORDS, freshest, looksLike } from "./fresh-words.js";
 import { findWords } from "./highlight.js";
+import { rarestOfNewest } from "./look-up.js";
 import type { Found, Search } from "./mode.js";
 import * as newest from "./newest-first.js";
 import { parseQuery } from "./query.js";
@@ -48,7 +49,7 @@ function snippetsOf(context: CallContext, terms: Terms | undefined): Found["snip
     const contents = messages.map(({ content }) => content);
     const found = terms ? await findWords(context, terms, contents) : [];
     return contents.map((content, index) =>
-      makeSnippet([...content], found[index] ?? [], context.limits.snippetCharacters),
+      makeSnippet(content, found[index] ?? [], context.limits.snippetCharacters),
     );
   };
 }
@@ -83,7 +84,7 @@ function havingAll(scope: Scope, terms: Terms, limits: Limits): newest.Match {
     bounded: (source, conditions, place) =>
       freshest(source, [looksLike(patterns, place), ...conditions], place.of(limits.searchFresh)),
     indexed: (place) => `s.words @@ ${place.of(all)}::tsquery`,
-    inverted: (place) => `s.words @@ (${place.of(all)}::tsquery
+    inverted: (place) => `s.words @@ (SELECT ${rarestOfNewest(terms, scope, place)}
       && agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)}))`,
     fresh: (place) => `${FRESH_WORDS} @@ ${place.of(all)}::tsquery`,
     includesUnfilled: false,

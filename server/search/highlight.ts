@@ -1,8 +1,8 @@
 // Where the words of a query stand in the messages that FULL_TEXT has found.
 import { statement } from "../db/database.js";
 import type { CallContext } from "../rpc/call.js";
-import { PIECE, startsCjk } from "./query.js";
-import type { Span } from "./snippet.js";
+import { type Span, toSpans, type UnitRange } from "./code-points.js";
+import { startsCjk, WORD } from "./query.js";
 import { entriesOf, type Terms } from "./terms.js";
 
 // Which words have, in one of the languages, a form that the query has.
@@ -15,80 +15,57 @@ const matchingWords = statement<{ word: string }>(
        WHERE tsvector_to_array(to_tsvector(l.language::regconfig, w.word)) && $3::text[])`,
 );
 
-interface Place extends Span {
-  text: string;
+/** A word of a text, as it is indexed but for its form. */
+interface Word extends UnitRange {
+  word: string;
 }
 
-/**
- * Finds the words of a query in texts, in their order.
- *
- * @param texts each as its characters
- */
+/** Finds the words of a query in texts, in their order. */
 export async function findWords(
   { db, signal, limits }: CallContext,
-  terms: Terms,
+  { units, beginnings, languages }: Terms,
   texts: readonly string[],
 ): Promise<Span[][]> {
-  const entries = new Set(terms.units.flatMap(({ query }) => entriesOf(query)));
-  const { beginnings } = terms;
-  const mayMatch = new RegExp(beginnings.length > 0 ? `^(?:${beginnings.join("|")})` : "^$", "u");
-  const places = texts.map((text) => placesOf(text, limits.highlightCharacters));
-  const words = new Set<string>();
-  for (const { text } of places.flat()) {
-    if (!startsCjk(text) && mayMatch.test(text)) words.add(text);
-  }
-  const candidates = [...words].slice(0, limits.highlightWords);
-  const values = [candidates, terms.languages, [...entries]];
-  const rows = words.size > 0 ? await db.query(matchingWords, values, signal) : [];
+  const entries = [...new Set(units.flatMap(({ query }) => entriesOf(query)))];
+  const looked = texts.map((text) => text.slice(0, limits.highlightCharacters));
+  const mayMatch = new RegExp(`^(?:${beginnings.join("|")})`, "u");
+  const words = looked.map((text) => (beginnings.length > 0 ? wordsIn(text, mayMatch) : []));
+  const distinct = [...new Set(words.flat().map(({ word }) => word))];
+  const values = [distinct.slice(0, limits.highlightWords), languages, entries];
+  const rows = distinct.length > 0 ? await db.query(matchingWords, values, signal) : [];
   const matching = new Set(rows.map(({ word }) => word));
-  return places.map((ofText) =>
-    ofText.flatMap((place) => {
-      if (startsCjk(place.text)) return pairsIn(place, entries);
-      return matching.has(place.text) ? [{ offset: place.offset, length: place.length }] : [];
-    }),
-  );
-}
-
-function placesOf(text: string, most: number): Place[] {
-  const places: Place[] = [];
-  let unit = 0;
-  let offset = 0;
-  for (const match of text.slice(0, most).matchAll(PIECE)) {
-    offset += countCodePoints(text, unit, match.index);
-    unit = match.index;
-    const [piece] = match;
-    places.push({
-      text: startsCjk(piece) ? piece : piece.normalize("NFKC").toLowerCase(),
-      offset,
-      length: countCodePoints(piece, 0, piece.length),
-    });
-  }
-  return places;
-}
-
-function countCodePoints(text: string, from: number, to: number): number {
-  let count = 0;
-  for (let at = from; at < to; at++) {
-    const unit = text.charCodeAt(at);
-    if (unit < 0xdc00 || unit > 0xdfff) count++;
-  }
-  return count;
-}
-
-/** The characters of a stretch without spaces that the query has, singly or in pairs. */
-function pairsIn({ text, offset }: Place, entries: Set<string>): Span[] {
-  const characters = [...text];
-  const spans: Span[] = [];
-  const add = (at: number, length: number) => {
-    const last = spans.at(-1);
-    if (last && last.offset + last.length >= offset + at)
-      last.length = offset + at + length - last.offset;
-    else spans.push({ offset: offset + at, length });
-  };
-  characters.forEach((character, at) => {
-    const pair = `${character}${characters[at + 1] ?? ""}`;
-    if (at + 1 < characters.length && entries.has(pair)) add(at, 2);
-    else if (entries.has(character)) add(at, 1);
+  const charactersIn = finderOf(entries.filter(startsCjk));
+  return looked.map((text, index) => {
+    const ofText = words[index]?.filter(({ word }) => matching.has(word)) ?? [];
+    const found = [...ofText, ...charactersIn(text)].toSorted((a, b) => a.start - b.start);
+    return toSpans(text, found);
   });
-  return spans;
+}
+
+/** The words of a text that begin as one does that may match. */
+function wordsIn(text: string, mayMatch: RegExp): Word[] {
+  const words: Word[] = [];
+  for (const { 0: written, index: start } of text.matchAll(WORD)) {
+    const word = written.normalize("NFKC").toLowerCase();
+    if (mayMatch.test(word)) words.push({ word, start, end: start + written.length });
+  }
+  return words;
+}
+
+/** What finds in a text the characters that a query has, singly or in pairs: the stretches of them. */
+function finderOf(entries: readonly string[]): (text: string) => UnitRange[] {
+  if (entries.length === 0) return () => [];
+  // Pairs go first, and overlap.
+  const longestFirst = entries.toSorted((a, b) => b.length - a.length);
+  const anyOf = new RegExp(`(?=(${longestFirst.join("|")}))`, "gu");
+  return (text) => {
+    const stretches: UnitRange[] = [];
+    for (const { 1: entry = "", index: start } of text.matchAll(anyOf)) {
+      const end = start + entry.length;
+      const last = stretches.at(-1);
+      if (last && last.end >= start) last.end = end;
+      else stretches.push({ start, end });
+    }
+    return stretches;
+  };
 }

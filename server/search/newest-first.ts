@@ -3,15 +3,13 @@
 // A query that many messages match is answered from the newest ones, whose index by time is walked until
 // there are enough. One that few match is answered from the inverted index, which names them all. Which
 // of both it is, a short walk shows.
-import { createHash } from "node:crypto";
-import { statement } from "../db/database.js";
 import type { CallContext, Limits } from "../rpc/call.js";
 import { invalidPageToken } from "../rpc/page-token.js";
 import { otherConditions, type Scope } from "./filter.js";
 import { Places } from "./places.js";
 import * as sources from "./sources.js";
 import { CURRENT, type Lag } from "./sources.js";
-import { type HitRow, pageOf } from "./sql.js";
+import { type HitRow, pageOf, plannedOnce } from "./sql.js";
 
 /** What a message has to fulfil, as conditions. */
 export interface Match {
@@ -71,7 +69,7 @@ export async function readNewestFirst(
 ): Promise<Row[]> {
   const read = async (source: (place: Places) => string) => {
     const { text, values } = pageFrom(search, source, limits);
-    return await db.query(statement<Row>(nameOf(text), text), values, signal);
+    return await db.query(plannedOnce<Row>(text), values, signal);
   };
   const { scope, match, sessions, before, most, lag } = search;
   if (sessions) return await read((place) => sources.ofSessions(scope, sessions, place));
@@ -87,23 +85,16 @@ export async function readNewestFirst(
     // Of few sizes, as each makes a statement of its own.
     walk = 2 ** Math.ceil(Math.log2(next));
   }
-  return await read((place) => sources.found(scope, match.inverted(place), place));
+  return await read((place) => sources.foundNewest(scope, match.inverted(place), place));
 
   // Whether a walk has come to the end.
   async function reaches({ scope, before }: NewestFirst, walk: number): Promise<boolean> {
     const place = new Places();
     const walked = sources.newest(scope, { most: walk, before }, place);
     const text = `SELECT count(*) FROM ${walked} AS s`;
-    const counting = statement<{ count: bigint }>(nameOf(text), text);
-    const [row] = await db.query(counting, place.values, signal);
+    const [row] = await db.query(plannedOnce<{ count: bigint }>(text), place.values, signal);
     return Number(row?.count ?? 0n) < walk;
   }
-}
-
-// Planning takes longer than most of these run, and what is best does not depend on the values: how far
-// to walk is part of the text.
-function nameOf(text: string): string {
-  return `search_${createHash("sha256").update(text).digest("hex").slice(0, 24)}`;
 }
 
 const ORDER = "ts_ms DESC, id DESC";

@@ -28,8 +28,12 @@ const CJK =
   "\\u3131-\\u318E\\u31A0-\\u31BF\\u31F0-\\u31FF\\u3400-\\u4DBF\\u4E00-\\u9FFF\\uA960-\\uA97C" +
   "\\uAC00-\\uD7A3\\uF900-\\uFAFF\\u{20000}-\\u{3FFFF}";
 
-/** Finds the stretches of a text. */
-export const PIECE = new RegExp(`[${CJK}]+|(?:(?![${CJK}])[\\p{L}\\p{M}\\p{N}])+`, "gu");
+const LETTERS = `(?:(?![${CJK}])[\\p{L}\\p{M}\\p{N}])+`;
+
+const PIECE = new RegExp(`[${CJK}]+|${LETTERS}`, "gu");
+
+/** Finds the words of a text; an accent that stands before a letter belongs to none. */
+export const WORD = new RegExp(`(?!\\p{M})${LETTERS}`, "gu");
 
 const STARTS_CJK = new RegExp(`^[${CJK}]`, "u");
 

@@ -20,9 +20,7 @@ export async function readSemantic(context: CallContext, search: Search): Promis
     ...page,
     unindexed,
     snippets: async (messages) =>
-      messages.map(({ content }) =>
-        makeSnippet([...content], [], context.limits.snippetCharacters),
-      ),
+      messages.map(({ content }) => makeSnippet(content, [], context.limits.snippetCharacters)),
   };
 }
 

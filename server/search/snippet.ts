@@ -1,11 +1,12 @@
 // Snippets: the part of a message that shows best why it was found, and where in it that is.
 import type { SearchSnippet } from "../../gen/agentstore/v1/search.js";
-
-/** A stretch of a text, in Unicode code points. */
-export interface Span {
-  offset: number;
-  length: number;
-}
+import {
+  codePointsBetween,
+  countCodePoints,
+  type Span,
+  toSpans,
+  type UnitRange,
+} from "./code-points.js";
 
 /**
  * Makes a snippet of a text. It is where most of what was found stands close together, begins and ends
@@ -14,20 +15,25 @@ export interface Span {
  * @param hits what was found in the text, ascending, none over another; may be empty
  * @param characters about how many it is to have
  */
-export function makeSnippet(characters: string[], hits: Span[], most: number): SearchSnippet {
+export function makeSnippet(text: string, hits: Span[], most: number): SearchSnippet {
   const first = densest(hits, most);
   const from = hits[first]?.offset ?? 0;
   const last = lastWithin(hits, first, most);
   const end = hits[last];
   const until = end ? Math.min(end.offset + end.length, from + most) : 0;
   const spare = Math.max(0, most - (until - from));
+  const total = countCodePoints(text);
   let start = Math.max(0, from - Math.floor(spare / 3));
-  let stop = Math.min(characters.length, start + Math.max(most, until - start));
+  let stop = Math.min(total, start + Math.max(most, until - start));
   start = Math.max(0, Math.min(start, stop - most));
-  start = forward(characters, start, from);
-  stop = backward(characters, stop, until);
+  // Edges move inwards, and look at what stands next to them: of a long text, no more is taken apart.
+  const before = Math.max(0, start - 1);
+  const around = codePointsBetween(text, before, stop + 1);
+  const isSpace = (at: number) => SPACE.test(around[at - before] ?? "");
+  if (start > 0) start = forward(isSpace, start, from);
+  if (stop < total) stop = backward(isSpace, stop, until);
   return {
-    text: characters.slice(start, stop).join(""),
+    text: around.slice(start - before, stop - before).join(""),
     offset: start,
     hits: hits
       .filter(({ offset, length }) => offset < stop && offset + length > start)
@@ -69,47 +75,33 @@ function endOf(span: Span | undefined): number {
 const EDGE = 24;
 const SPACE = /\s/u;
 
-function forward(characters: string[], start: number, limit: number): number {
-  if (start === 0) return 0;
+function forward(isSpace: (at: number) => boolean, start: number, limit: number): number {
   for (let at = start; at <= Math.min(start + EDGE, limit); at++) {
-    if (SPACE.test(characters[at - 1] ?? "")) return at;
+    if (isSpace(at - 1)) return at;
   }
   return Math.min(start, limit);
 }
 
-function backward(characters: string[], stop: number, limit: number): number {
-  if (stop === characters.length) return stop;
+function backward(isSpace: (at: number) => boolean, stop: number, limit: number): number {
   for (let at = stop; at >= Math.max(stop - EDGE, limit); at--) {
-    if (SPACE.test(characters[at] ?? "")) return at;
+    if (isSpace(at)) return at;
   }
   return Math.max(stop, limit);
 }
 
 /** Where a text stands in another one, whatever its case. */
-export function findText(characters: string[], text: string): Span[] {
-  const folded = characters.map(fold);
-  const wanted = [...text].map(fold);
-  const haystack = folded.join("");
-  const needle = wanted.join("");
-  const spans: Span[] = [];
-  // Folding keeps the number of characters, not that of UTF-16 units.
-  let offset = 0;
-  let unit = 0;
-  for (
-    let at = haystack.indexOf(needle);
-    at >= 0;
-    at = haystack.indexOf(needle, at + needle.length)
-  ) {
-    while (unit < at) unit += folded[offset++]?.length ?? 1;
-    if (unit === at) spans.push({ offset, length: wanted.length });
+export function findText(text: string, wanted: string): Span[] {
+  const folded = fold(text);
+  const needle = fold(wanted);
+  const found: UnitRange[] = [];
+  for (let at = folded.indexOf(needle); at >= 0; at = folded.indexOf(needle, at + needle.length)) {
+    found.push({ start: at, end: at + needle.length });
   }
-  return spans;
+  return toSpans(folded, found);
 }
 
-// As Postgres does it: each character by itself, and to one character.
-function fold(character: string): string {
-  const lower = character.toLowerCase();
-  if (lower.length === character.length) return lower;
-  const [first = character] = lower;
-  return first;
+// As Postgres does it: each character by itself, and to one character. JavaScript makes two of İ, and of Σ
+// one thing or another, as it stands in its word. So all keep their size.
+function fold(text: string): string {
+  return text.replaceAll("İ", "i").replaceAll("Σ", "σ").toLowerCase();
 }

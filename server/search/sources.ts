@@ -60,6 +60,23 @@ export function found(scope: Scope, condition: string, place: Places): string {
             WHERE ${[ofScope(scope, "s", place), ...timeConditions(scope, place)].join(" AND ")})`;
 }
 
+/**
+ * As found(), newest first, of the columns that searches use. Step by step, so that the texts and words of
+ * no more messages are read than are asked for.
+ */
+export function foundNewest(scope: Scope, condition: string, place: Places): string {
+  return `(SELECT k.*, s.body, s.words
+             FROM (SELECT s.conversation_id, s.seq, s.id, s.ts_ms, s.revision, s.role
+                     FROM ${found(scope, condition, place)} AS s
+                    ORDER BY s.ts_ms DESC, s.id DESC
+                   OFFSET 0) AS k
+            CROSS JOIN LATERAL (
+              SELECT body, words
+                FROM message_search AS s
+               WHERE s.conversation_id = k.conversation_id AND s.seq = k.seq
+              OFFSET 0) AS s)`;
+}
+
 /** The messages of some sessions. */
 export function ofSessions(scope: Scope, ids: readonly bigint[], place: Places): string {
   const conditions = [ofScope(scope, "s", place), ...timeConditions(scope, place)];
@@ -123,6 +140,9 @@ export const CURRENT = `CROSS JOIN LATERAL (
    WHERE m.conversation_id = s.conversation_id AND m.seq = s.seq AND m.revision = s.revision
      AND m.deleted_at IS NULL
   OFFSET 0) AS current`;
+
+/** The words of a row `s`, fetched once: what is long is stored apart, and read anew wherever it is named. */
+export const WORDS_ONCE = "ts_delete(s.words, '')";
 
 const MESSAGE = `m.conversation_id, m.seq, m.id, m.role, coalesce(m.ts_ms, ${NO_TIME}) AS ts_ms,
                      m.content`;

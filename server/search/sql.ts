@@ -1,5 +1,6 @@
 // The statements of search that are the same for all queries, and the page that the others end in.
-import { statement } from "../db/database.js";
+import { createHash } from "node:crypto";
+import { type Statement, statement } from "../db/database.js";
 import { MESSAGE_BYTES, MESSAGE_COLUMNS, type MessageRow } from "../messages/sql.js";
 import { UNSEEN } from "./sources.js";
 
@@ -11,6 +12,14 @@ export interface HitRow extends MessageRow {
   score: bigint;
   /** How many there are, of this page and, where there is one more, the next. */
   found: bigint;
+}
+
+/**
+ * A statement that Postgres keeps its plan of: planning takes longer than most of these run. For those
+ * whose best plan does not depend on the values; there is one for each text, so there must be few.
+ */
+export function plannedOnce<Row extends object>(text: string): Statement<Row> {
+  return statement(`search_${createHash("sha256").update(text).digest("hex").slice(0, 24)}`, text);
 }
 
 const COLUMNS = MESSAGE_COLUMNS.join(", ");

@@ -17,11 +17,9 @@ export async function readSubstring(context: CallContext, search: Search): Promi
     rows: await readNewestFirst(context, page),
     positionOf,
     async snippets(messages) {
-      return messages.map(({ content }) => {
-        const characters = [...content];
-        const hits = findText(characters, query);
-        return makeSnippet(characters, hits, context.limits.snippetCharacters);
-      });
+      return messages.map(({ content }) =>
+        makeSnippet(content, findText(content, query), context.limits.snippetCharacters),
+      );
     },
   };
 }

@@ -14,6 +14,8 @@ export interface Unit {
   counted: boolean;
   /** Whether it stands side by side with the unit before it. */
   follows: boolean;
+  /** Queries of entries without places, that every message fulfils that has all terms. May be empty. */
+  needed: string[];
   /** A regular expression: every text that has it matches. */
   pattern: string;
 }
@@ -88,8 +90,13 @@ export async function makeTerms(
   const phrases = kept.filter((group) => group.every(({ phrase }) => phrase)).map(either);
   return {
     units: kept
-      .flat()
-      .flatMap((term) => unitsOf(term, ofTerm(term), patternOf(term)))
+      .flatMap((group) =>
+        group.flatMap((term) => {
+          const units = unitsOf(term, ofTerm(term), patternOf(term));
+          // Of several terms one is enough.
+          return group.length === 1 ? units : units.map((unit) => ({ ...unit, needed: [] }));
+        }),
+      )
       .slice(0, limits.searchTerms),
     all: [...kept.map(either), ...without].join(" & "),
     required: [...phrases, ...without].join(" & "),
@@ -128,6 +135,7 @@ function unitsOf({ pieces, phrase }: Term, forms: string[], pattern: string): Un
       entries: 1,
       counted: true,
       follows: index > 0,
+      needed: [`'${pair}'`],
       pattern: pair,
     }));
   }
@@ -137,9 +145,17 @@ function unitsOf({ pieces, phrase }: Term, forms: string[], pattern: string): Un
       entries: forms.length,
       counted: !forms.some((form) => form.includes(" <")),
       follows: false,
+      needed: neededFor(forms),
       pattern,
     },
   ];
+}
+
+/** What is there where one of these phrases is. */
+function neededFor(phrases: string[]): string[] {
+  const entries = phrases.map((phrase) => phrase.match(ENTRY) ?? []);
+  const [first = []] = entries;
+  return entries.length === 1 ? first : [`(${entries.map((all) => all.join(" & ")).join(" | ")})`];
 }
 
 /** Of the pieces of a term, which a text has to have all of, the pattern that says most. */
@@ -174,9 +190,12 @@ function beginningsOfWords(
   );
 }
 
+// With the sign of one that others may begin with.
+const ENTRY = /'((?:[^'\\]|''|\\\\)*)'(?::\*)?/g;
+
 /** The entries of the index that a tsquery names. */
 export function entriesOf(query: string): string[] {
-  return [...query.matchAll(/'((?:[^'\\]|''|\\\\)*)'/g)].map(([, entry = ""]) =>
+  return [...query.matchAll(ENTRY)].map(([, entry = ""]) =>
     entry.replaceAll("''", "'").replaceAll("\\\\", "\\"),
   );
 }
