@@ -174,6 +174,8 @@ export const limits = {
   searchSessionMessages: 5_000n,
   /** How long the indexer waits before it looks for changes again. */
   indexIdleMs: 500,
+  /** The same when it has just indexed all that there was: docs/decisions/0021. */
+  indexRestMs: 200,
   /** Changes that the indexer reads at a time, and what it indexes in one transaction. */
   indexChanges: 200,
   indexMessages: 200,

@@ -48,8 +48,9 @@ export function infoWriter(
   };
 }
 
-// Calls that were written together end together: their lines are one write, not one each. None
-// waits longer than the turn of the event loop in which it was written, or for the process to exit.
+// Calls that were written together end together: their lines are one write, not one each. It comes
+// behind their answers, whose last part leaves in the next turn of the event loop. None waits longer
+// than that, or for the process to exit.
 class TurnByTurn implements DestinationStream {
   readonly #file = destination({ fd: 2, sync: true });
   #lines = "";
@@ -59,7 +60,7 @@ class TurnByTurn implements DestinationStream {
   }
 
   write(line: string): void {
-    if (this.#lines === "") setImmediate(() => this.flushSync());
+    if (this.#lines === "") setImmediate(() => setImmediate(() => this.flushSync()));
     this.#lines += line;
   }
 

@@ -6,7 +6,7 @@ import { isLoopback, type ServeOptions } from "./config.js";
 import { describeDatabase } from "./db/describe.js";
 import { defaultDataDir, startEmbeddedPostgres } from "./db/embedded.js";
 import { checkSchema, migrate } from "./db/migrations.js";
-import { setHeapGrowth } from "./heap.js";
+import { tuneHeap } from "./heap.js";
 import { makeLogger } from "./log.js";
 
 /** Where the tables are: what serve and migrate have in common. */
@@ -31,7 +31,7 @@ interface OpenDatabase {
  */
 export async function serve(options: ServeOptions): Promise<void> {
   assertSafe(options);
-  setHeapGrowth();
+  tuneHeap();
   const severalProcesses = options.workers > 1;
   const logger = makeLogger(options.logLevel, severalProcesses ? { pid: process.pid } : null);
   const opened: { kill(): void }[] = [];

@@ -2,7 +2,7 @@
 // to stop.
 import { type App, type AppOptions, startApp } from "./app.js";
 import type { DatabaseTraits } from "./db/inspect.js";
-import { setHeapGrowth } from "./heap.js";
+import { tuneHeap } from "./heap.js";
 import { makeLogger } from "./log.js";
 
 /** What a worker is told when it starts. */
@@ -36,7 +36,7 @@ const report = (what: WorkerReport) =>
 let app: Promise<App> | undefined;
 
 async function start({ databaseUrl, traits, options, logLevel }: WorkerJob): Promise<void> {
-  setHeapGrowth();
+  tuneHeap();
   try {
     app = startApp(databaseUrl, options, makeLogger(logLevel, { pid: process.pid }), traits);
     const { address, httpAddress } = await app;

@@ -25,6 +25,8 @@ export interface ChangeSubscriber {
 /** How long a query on the listening connection may take. */
 const PATIENCE_MS = 5_000;
 const HEARTBEAT_MS = 10_000;
+/** How long an answer needs until it is on its way. */
+const ANSWER_MS = 1;
 const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 5_000;
 
@@ -98,6 +100,8 @@ export class ChangeFeed {
   async #notify(): Promise<void> {
     this.#notifying = true;
     while (this.#notifyAgain) {
+      // The answer to whoever made the change goes first.
+      await sleep(ANSWER_MS, undefined, { ref: false });
       this.#notifyAgain = false;
       // One that is lost is made up for by the others' polls.
       await this.db.query(sql.notify, [this.#id], AbortSignal.timeout(PATIENCE_MS)).catch(() => {});

@@ -1,13 +1,22 @@
 // The statements on the change log.
 import { signalling, statement } from "../db/database.js";
+import { unnested } from "../db/unnested.js";
+
+const CHANGE_COLUMNS = {
+  conversation_id: "bigint",
+  tenant_id: "text",
+  first_revision: "bigint",
+  last_revision: "bigint",
+  first_seq: "bigint",
+  last_seq: "bigint",
+};
 
 // One row a session. All parameters but the last are columns, which may come as NULL.
 export const insertChanges = signalling<never>(
   "insert_changes",
   `INSERT INTO session_changes
-     (conversation_id, tenant_id, first_revision, last_revision, first_seq, last_seq, removed, at)
-   SELECT *, false, $7::timestamptz
-     FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[])`,
+     (${Object.keys(CHANGE_COLUMNS).join(", ")}, removed, at)
+   SELECT ${unnested(CHANGE_COLUMNS)}, false, $7::timestamptz`,
 );
 
 export const insertRemoval = signalling<never>(

@@ -1,5 +1,6 @@
 // The statements on the two tables of answers.
 import { statement } from "../db/database.js";
+import { unnested } from "../db/unnested.js";
 
 /** What a write to a session answered. */
 export interface ConversationRequestRow {
@@ -40,13 +41,20 @@ export const findRequestsInShard = statement<KeptRequestRow>(
     WHERE conversation_id = $1 AND request_id = ANY ($2::text[])`,
 );
 
+const REQUEST_COLUMNS = {
+  conversation_id: "bigint",
+  request_id: "text",
+  tenant_id: "text",
+  fingerprint: "bytea",
+  first_seq: "bigint",
+  last_seq: "bigint",
+  answer: "bytea",
+};
+
 export const insertConversationRequests = statement<never>(
   "insert_conversation_requests",
-  `INSERT INTO conversation_requests
-     (conversation_id, request_id, tenant_id, fingerprint, first_seq, last_seq, answer, created_at)
-   SELECT *, $8::timestamptz
-     FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[],
-                 $7::bytea[])`,
+  `INSERT INTO conversation_requests (${Object.keys(REQUEST_COLUMNS).join(", ")}, created_at)
+   SELECT ${unnested(REQUEST_COLUMNS)}, $8::timestamptz`,
 );
 
 /** As insertConversationRequests, for one of the session $1; the other columns are arrays of one. */

@@ -1,5 +1,6 @@
 // The statements on messages.
 import { statement } from "../db/database.js";
+import { unnested } from "../db/unnested.js";
 import { WIRE_COLUMNS } from "./wire/message-page.js";
 
 /** A message as it is stored. */
@@ -99,6 +100,14 @@ export const lockSession = statement<LockedSessionRow>(
   `SELECT ${LOCKED} FROM conversations WHERE id = $1 FOR UPDATE SKIP LOCKED`,
 );
 
+const HEAD_COLUMNS = {
+  id: "bigint",
+  tenant_id: "text",
+  last_seq: "bigint",
+  revision: "bigint",
+  fencing_token: "bigint",
+};
+
 /**
  * As lockSessions, for sessions of which all is known: fails unless they could be locked and stand so.
  * What is sent behind it need not wait for its answer.
@@ -108,8 +117,7 @@ export const checkHeads = statement<never>(
   `SELECT 1 / CASE WHEN count(*) = coalesce(cardinality($1), 0) THEN 1 ELSE 0 END
      FROM (
        SELECT c.id
-         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[])
-                AS d (id, tenant_id, last_seq, revision, fencing_token)
+         FROM (SELECT ${unnested(HEAD_COLUMNS)}) AS d
          JOIN conversations c USING (id, tenant_id, last_seq, revision)
         WHERE ${FENCING_TOKEN} = d.fencing_token
         ORDER BY c.id
@@ -122,6 +130,24 @@ export const awaitSession = statement<LockedSessionRow>(
   "await_session",
   `SELECT ${LOCKED} FROM conversations WHERE id = $1 FOR UPDATE`,
 );
+
+const ADVANCE_COLUMNS = {
+  id: "bigint",
+  messages: "bigint",
+  users: "bigint",
+  assistants: "bigint",
+  systems: "bigint",
+  tools: "bigint",
+  characters: "bigint",
+  input_tokens: "bigint",
+  output_tokens: "bigint",
+  cached_tokens: "bigint",
+  reasoning_tokens: "bigint",
+  cost_micros: "bigint",
+  first_ms: "bigint",
+  last_ms: "bigint",
+  first_message: "text",
+};
 
 // A counter that no session of the group raises comes as NULL, and so does its whole column.
 const ADVANCE = `UPDATE conversations AS c
@@ -143,13 +169,7 @@ const ADVANCE = `UPDATE conversations AS c
           first_message = CASE WHEN c.message_count = 0 THEN d.first_message
                                ELSE c.first_message END,
           updated_at = greatest(c.updated_at, $16)
-     FROM unnest(
-       $1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[],
-       $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[],
-       $13::bigint[], $14::bigint[], $15::text[]
-     ) AS d (id, messages, users, assistants, systems, tools, characters, input_tokens,
-             output_tokens, cached_tokens, reasoning_tokens, cost_micros, first_ms, last_ms,
-             first_message)
+     FROM (SELECT ${unnested(ADVANCE_COLUMNS)}) AS d
     WHERE c.id = d.id`;
 
 export const advanceSessions = statement<never>("advance_sessions", ADVANCE);
@@ -164,19 +184,35 @@ export interface InsertedRow {
   seq: bigint;
 }
 
-const INSERT = `INSERT INTO conversation_messages (
-     conversation_id, seq, revision, role, content, ts_ms, name, tool_calls, tool_call_id, payload,
-     payload_type, metadata, input_tokens, output_tokens, cached_tokens, reasoning_tokens,
-     cost_micros, exact, changed_by, changed_at)`;
+const INSERT_COLUMNS = {
+  conversation_id: "bigint",
+  seq: "bigint",
+  revision: "bigint",
+  role: "text",
+  content: "text",
+  ts_ms: "bigint",
+  name: "text",
+  tool_calls: "json",
+  tool_call_id: "text",
+  payload: "text",
+  payload_type: "text",
+  metadata: "jsonb",
+  input_tokens: "bigint",
+  output_tokens: "bigint",
+  cached_tokens: "bigint",
+  reasoning_tokens: "bigint",
+  cost_micros: "bigint",
+  exact: "bytea",
+  changed_by: "text",
+};
+
+const INSERT = `INSERT INTO conversation_messages (${Object.keys(INSERT_COLUMNS).join(", ")}, changed_at)`;
 const INSERTED = "RETURNING id, conversation_id, seq";
 
 export const insertMessages = statement<InsertedRow>(
   "insert_messages",
   `${INSERT}
-   SELECT *, $20::timestamptz FROM unnest(
-     $1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-     $8::json[], $9::text[], $10::text[], $11::text[], $12::jsonb[], $13::bigint[], $14::bigint[],
-     $15::bigint[], $16::bigint[], $17::bigint[], $18::bytea[], $19::text[])
+   SELECT ${unnested(INSERT_COLUMNS)}, $20::timestamptz
    ${INSERTED}`,
 );
 

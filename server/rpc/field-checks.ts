@@ -1,9 +1,14 @@
 // Collects what is wrong with a request's fields, so that a caller hears of all at once.
 import { type FieldViolation, RpcError } from "../errors/rpc-error.js";
 
+// Characters beyond U+FFFF have two UTF-16 units.
+const SECOND_UNIT = /[\udc00-\udfff]/;
+
 /** Counts the Unicode code points of a text. */
 export function countCharacters(text: string): number {
   let count = text.length;
+  // Most texts have none of them, which the engine's own search sees in a fraction of the loop's time.
+  if (!SECOND_UNIT.test(text)) return count;
   for (let index = 0; index < text.length; index++) {
     const unit = text.charCodeAt(index);
     if (unit >= 0xdc00 && unit <= 0xdfff) count--;

@@ -70,6 +70,12 @@ export class GrpcCall extends ServedCall {
     return typeof value === "string" ? value : undefined;
   }
 
+  // grpc-js says that a stream is past its deadline when its caller has read all that was sent.
+  override abortIfDue(nowMs: number): void {
+    if (this.#isLate()) this.abort(tooLong());
+    else super.abortIfDue(nowMs);
+  }
+
   succeed(): void {
     this.#ended = true;
     this.#sendCallId();

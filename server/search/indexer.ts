@@ -10,8 +10,8 @@ import * as sql from "./indexer-sql.js";
 /** The name of the position in the change log. */
 const READER = "search";
 
-/** What one step did. */
-type Step = "worked" | "idle" | "elsewhere";
+/** What one step did, or where it found that there is nothing to do. */
+type Step = "worked" | "caught up" | "idle" | "elsewhere";
 
 /**
  * The indexer of one server. Of any number of them, one works at a time; each step is a transaction of
@@ -22,6 +22,7 @@ export class SearchIndexer {
   readonly #stopping = new AbortController();
   #running: Promise<void> = Promise.resolve();
   #load = { atMs: 0, last: 0n, busy: false };
+  #settled = true;
 
   /** @param db for the work in the background */
   constructor(
@@ -42,28 +43,39 @@ export class SearchIndexer {
 
   async #run(signal: AbortSignal): Promise<void> {
     let failing = false;
-    let settled = true;
     while (!signal.aborted) {
-      const started = performance.now();
-      let pause: number = limits.indexIdleMs;
+      let pauseMs: number = limits.indexIdleMs;
       try {
-        const step = await this.#step(signal);
-        if (step === "worked") {
-          settled = false;
-          // A busy database is left to its callers for most of the time.
-          const busy = await this.#isBusy(signal);
-          pause = busy ? (performance.now() - started) * limits.indexBusyPauses : 0;
-        } else if (step === "idle" && !settled) {
-          await this.db.query(sql.settleIndexes, [], signal);
-          settled = true;
-        }
+        pauseMs = await this.turn(signal);
         failing = false;
       } catch (error) {
         if (!failing && !signal.aborted) this.logger.warn({ err: error }, "the search index waits");
         failing = true;
       }
-      if (pause > 0) await sleep(pause, undefined, { signal }).catch(() => {});
+      if (pauseMs > 0) await sleep(pauseMs, undefined, { signal }).catch(() => {});
     }
+  }
+
+  /**
+   * Indexes a batch, or settles what was indexed before.
+   *
+   * @returns how long to leave the database alone before the next turn, in milliseconds
+   */
+  async turn(signal: AbortSignal): Promise<number> {
+    const started = performance.now();
+    const step = await this.#step(signal);
+    if (step === "elsewhere") return limits.indexIdleMs;
+    if (step === "idle") {
+      if (!this.#settled) await this.db.query(sql.settleIndexes, [], signal);
+      this.#settled = true;
+      return limits.indexIdleMs;
+    }
+    this.#settled = false;
+    // A busy database is left to its callers for most of the time.
+    const busy = await this.#isBusy(signal);
+    const pauseMs = busy ? (performance.now() - started) * limits.indexBusyPauses : 0;
+    // One that is not would be kept busy by a batch for each message of a single caller.
+    return step === "caught up" ? Math.max(pauseMs, limits.indexRestMs) : pauseMs;
   }
 
   /** Indexes the next changes; when there are none, the next messages that were there before the index. */
@@ -80,7 +92,7 @@ export class SearchIndexer {
       // What is left over comes next time: it begins at the same position.
       if (!indexed) return "worked";
       await moveReader(queries, READER, page.position, new Date());
-      return "worked";
+      return page.more ? "worked" : "caught up";
     }, signal);
   }
 

@@ -16,6 +16,8 @@ import { join } from "node:path";
 export interface Proxy {
   /** Where to call instead: HOST:PORT of a server, the connection string of a Postgres. */
   address: string;
+  /** How many bytes have come back from there. */
+  received(): number;
   /** Breaks all connections without a word of goodbye. */
   cut(): void;
   /** Lets nothing more pass on the connections there are, and leaves them open. */
@@ -64,6 +66,7 @@ const FATAL = (() => {
 
 class Relay {
   endWhenReady = false;
+  received = 0;
   readonly #pairs = new Set<[Socket, Socket]>();
   #server: Server | undefined;
 
@@ -79,6 +82,7 @@ class Relay {
   toProxy(address: string, cleanUp: () => Promise<void>): Proxy {
     return {
       address,
+      received: () => this.received,
       cut: () => this.#cut(),
       stall: () => this.#stall(),
       refuse: () => this.refuse(),
@@ -106,6 +110,9 @@ class Relay {
           far.destroy();
         });
       }
+      far.on("data", (chunk: Buffer) => {
+        this.received += chunk.length;
+      });
       near.pipe(far);
       if (this.endWhenReady) endWhenReady(near, far);
       else far.pipe(near);

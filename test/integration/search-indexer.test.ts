@@ -3,6 +3,10 @@
 import { randomUUID } from "node:crypto";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { SearchMode } from "../../gen/agentstore/v1/search.js";
+import { limits } from "../../server/config.js";
+import { Database } from "../../server/db/database.js";
+import { makeLogger } from "../../server/log.js";
+import { SearchIndexer } from "../../server/search/indexer.js";
 import { createDatabase, type TestDatabase, withClient } from "../harness/postgres.js";
 import { until } from "../harness/postgres-watch.js";
 import { findInDump } from "../harness/remains.js";
@@ -194,4 +198,26 @@ test("the indexes can be built where no schema is in sight, as when a dump is re
   await withClient(database.url, (client) =>
     client.query(`SET search_path = ''; REINDEX TABLE public.message_search`),
   );
+});
+
+test("the indexer lets changes gather when it has caught up, and not before", async () => {
+  const db = new Database(database.url, { poolSize: 1 });
+  opened.push({ stop: () => db.close() });
+  const indexer = new SearchIndexer(db, makeLogger("silent"));
+  const { signal } = new AbortController();
+  const change = (count: number) =>
+    withClient(database.url, (client) =>
+      client.query(
+        `INSERT INTO session_changes
+           (conversation_id, tenant_id, first_revision, last_revision, removed, at)
+         SELECT 1, 'default', n, n, false, now() FROM generate_series(1, $1) AS n`,
+        [count],
+      ),
+    );
+  expect(await indexer.turn(signal)).toBe(limits.indexIdleMs);
+  await change(1);
+  expect(await indexer.turn(signal)).toBe(limits.indexRestMs);
+  await change(limits.indexChanges);
+  expect(await indexer.turn(signal)).toBe(0);
+  expect(await indexer.turn(signal)).toBe(limits.indexIdleMs);
 });

@@ -9,6 +9,7 @@ const FIRST_SIZE = 16 * 1024;
 // Buffers to write into again. New ones for each page, outgrown one after another, made the garbage
 // collector take as much time as all else together.
 const SPARE_BYTES = 4 * 1024 * 1024;
+// The largest last.
 const spares: Buffer[] = [];
 let spareBytes = 0;
 const KEY_AND_LENGTH = 6;
@@ -152,7 +153,6 @@ export class ProtobufBuffer {
 
 // The largest: one that has to grow leaves garbage of its own size behind.
 function takeSpare(): Buffer {
-  spares.sort((a, b) => a.length - b.length);
   const spare = spares.pop();
   if (!spare) return Buffer.allocUnsafe(FIRST_SIZE);
   spareBytes -= spare.length;
@@ -161,7 +161,11 @@ function takeSpare(): Buffer {
 
 function keepSpare(bytes: Buffer): void {
   if (spareBytes + bytes.length > SPARE_BYTES) return;
-  spares.push(bytes);
+  // Nearly all have the same size. Hundreds of answers may be on their way at a time.
+  let at = spares.length;
+  while (at > 0 && (spares[at - 1] as Buffer).length > bytes.length) at--;
+  if (at === spares.length) spares.push(bytes);
+  else spares.splice(at, 0, bytes);
   spareBytes += bytes.length;
 }
 
