@@ -40,7 +40,7 @@ const readAround = statement<MessageRow & { place: bigint }>(
 
 // On Citus, which takes no LATERAL with a limit of its own over shards: around one message.
 const sideOfOne = (comparison: "<" | ">", direction: "ASC" | "DESC", most: string) => `
-  (SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes, 
+  (SELECT ${COLUMNS}, ${MESSAGE_BYTES} AS bytes,
           row_number() OVER (ORDER BY seq ${direction}) AS distance
      FROM conversation_messages
     WHERE conversation_id = $1 AND seq ${comparison} $2 AND deleted_at IS NULL

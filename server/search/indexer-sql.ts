@@ -231,6 +231,11 @@ export const deleteOfSession = statement<never>(
   `DELETE FROM message_search WHERE conversation_id = $1`,
 );
 
+export const deleteOfSessions = statement<never>(
+  "delete_search_of_sessions",
+  `DELETE FROM message_search WHERE conversation_id = ANY ($1::bigint[])`,
+);
+
 export const deleteOfMessages = statement<never>(
   "delete_search_of_messages",
   `DELETE FROM message_search WHERE conversation_id = $1 AND seq > $2 AND seq <= $3`,

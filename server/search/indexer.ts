@@ -115,6 +115,11 @@ async function indexChanges(
   changes: readonly ChangeRow[],
   sharded: boolean,
 ): Promise<boolean> {
+  // On Citus a removed session may have been there for as long as a batch before this one took.
+  const removed = sharded ? changes.filter((change) => change.removed) : [];
+  if (removed.length > 0) {
+    await queries.query(sql.deleteOfSessions, [removed.map((change) => change.conversation_id)]);
+  }
   const written = changes.filter((change) => change.first_seq !== null);
   if (written.length === 0) return true;
   const ranges = [

@@ -79,3 +79,28 @@ test("what the log tells before the session shows it is indexed once it is there
   stubs.close();
   await server.stop();
 });
+
+test("what was indexed of a session while it was being removed does not stay", async () => {
+  const server = await startServer({ databaseUrl: database.url });
+  const id = 1_000_000_000_000n;
+  const remaining = () =>
+    withClient(database.url, async (client) => {
+      const found = "SELECT FROM message_search WHERE conversation_id = $1";
+      return (await client.query(found, [id])).rowCount;
+    });
+  await withClient(database.url, (client) =>
+    client.query(
+      `WITH late AS (
+         INSERT INTO message_search (conversation_id, seq, id, revision, tenant_id, model_id, role,
+                                     ts_ms, body, long, language, words, size)
+         VALUES ($1, 1, $1, 1, 'default', 'm', 'user', 0, 'quagga', false, 'english', 'quagga', 1)
+       )
+       INSERT INTO session_changes
+         (conversation_id, tenant_id, first_revision, last_revision, removed, at)
+       VALUES ($1, 'default', 2, 2, true, now())`,
+      [id],
+    ),
+  );
+  await until("the entry is gone", async () => (await remaining()) === 0);
+  await server.stop();
+});
