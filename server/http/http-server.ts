@@ -141,8 +141,16 @@ export class HttpServer {
       else await this.#call(this.#find(pathname), searchParams, request, response, receivedMs);
     } catch (error) {
       // Else the caller went away before it had sent its request.
-      if (!request.socket.destroyed) toRefusal(error, this.context.logger).send(response);
+      if (request.socket.destroyed) return;
+      this.#letSend(request, response);
+      toRefusal(error, this.context.logger).send(response);
     }
+  }
+
+  // A caller that still sends would lose the answer if its connection were closed behind that, as it may
+  // have asked for (RFC 9112, 9.6). Kept alive, what comes is dropped, and the idle connection is closed.
+  #letSend(request: IncomingMessage, response: ServerResponse): void {
+    if (!request.complete && !this.#stopping) response.setHeader("connection", "keep-alive");
   }
 
   #answerHealth({ method }: IncomingMessage, response: ServerResponse): void {
@@ -186,6 +194,7 @@ export class HttpServer {
       : Buffer.alloc(0);
     // The caller went away while the message was inflated.
     if (response.closed) return;
+    this.#letSend(request, response);
     const exchange = { endpoint, request, response, form, message, receivedMs };
     calls.run(endpoint.method, new HttpCall(exchange, environment));
   }

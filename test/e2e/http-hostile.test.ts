@@ -103,6 +103,30 @@ describe("100 MB", () => {
   });
 });
 
+test.each([
+  ["by its length", "Content-Length: 80000000\r\n\r\n", ""],
+  ["in chunks", "Transfer-Encoding: chunked\r\n\r\n4c4b400\r\n", "\r\n0\r\n\r\n"],
+])("who closes behind one request is told all the same, %s", async (_, begin, end) => {
+  const socket = await connect();
+  const closed = new Promise((resolve) => socket.once("close", resolve));
+  let failed: Error | undefined;
+  socket.on("error", (error) => (failed = error));
+  let read = "";
+  socket.setEncoding("latin1").on("data", (text: string) => (read += text));
+  const token = store.target.token ? `Authorization: Bearer ${store.target.token}\r\n` : "";
+  const head = HEAD.replace("GetSession", "AddMessages");
+  socket.write(`${head}${token}Connection: close\r\n${begin}`);
+  // All of it, whatever has been answered meanwhile.
+  const megabyte = Buffer.alloc(1_000_000, " ");
+  for (let sent = 0; sent < 80; sent++) {
+    if (!socket.write(megabyte)) await Promise.race([once(socket, "drain"), closed]);
+  }
+  socket.end(end);
+  await closed;
+  expect(failed).toBeUndefined();
+  expect(read).toMatch(/^HTTP\/1\.1 400 .*MESSAGE_TOO_LARGE/s);
+});
+
 test("bodies that never end do not keep others out", async () => {
   const sockets = await Promise.all(Array.from({ length: 200 }, connect));
   for (const socket of sockets) socket.write(`${HEAD}Content-Length: 1000000\r\n\r\n{`);
