@@ -3,7 +3,7 @@
 // and what follows from that is done to the queue afterwards.
 import { statement } from "../db/database.js";
 import type { Key } from "./keys.js";
-import type { TextRow } from "./sql.js";
+import { textsOf } from "./sql.js";
 
 /** A message that is to be queued. */
 export interface LackingRow extends Key {
@@ -81,10 +81,4 @@ export const findThere = statement<Key>(
 );
 
 /** As readTexts. */
-export const readTextsOfShards = statement<TextRow>(
-  "read_texts_to_embed_of_shards",
-  `SELECT m.conversation_id, m.seq, m.revision, left(m.content, $4) AS text
-     FROM unnest($1::bigint[], $2::bigint[]) AS d (conversation_id, seq)
-     JOIN conversation_messages AS m USING (conversation_id, seq)
-    WHERE ${LACKS("$3")}`,
-);
+export const readTextsOfShards = textsOf("read_texts_to_embed_of_shards", LACKS("$3"));

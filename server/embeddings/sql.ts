@@ -187,14 +187,17 @@ export interface TextRow {
   text: string;
 }
 
-/** $1 and $2 keys, $3 the model, $4 how many characters of each. */
-export const readTexts = statement<TextRow>(
-  "read_texts_to_embed",
-  `SELECT m.conversation_id, m.seq, m.revision, left(m.content, $4) AS text
-     FROM unnest($1::bigint[], $2::bigint[]) AS d (conversation_id, seq)
-     JOIN conversation_messages AS m USING (conversation_id, seq)
-    WHERE ${LACKS("$3")}`,
-);
+/** Of the messages $1, $2 those that lack a vector of the model $3, $4 characters of each. */
+export const textsOf = (name: string, lacks: string) =>
+  statement<TextRow>(
+    name,
+    `SELECT m.conversation_id, m.seq, m.revision, left(m.content, $4) AS text
+       FROM unnest($1::bigint[], $2::bigint[]) AS d (conversation_id, seq)
+       JOIN conversation_messages AS m USING (conversation_id, seq)
+      WHERE ${lacks}`,
+  );
+
+export const readTexts = textsOf("read_texts_to_embed", LACKS("$3"));
 
 /** Of the messages $2 of the session $1, those that nobody is changing, until the transaction ends. */
 export const holdMessages = statement<{ seq: bigint; revision: bigint }>(

@@ -233,19 +233,11 @@ function keysFrom(
 
   // Where to look, what has to hold there, and whether that is all terms.
   function looked(): { rows: string; condition: string; complete: boolean } {
-    if (sessions) {
-      return {
-        rows: sources.ofSessions(scope, sessions, place),
-        condition: hasAny(),
-        complete: false,
-      };
-    }
-    if (!rare) {
-      return {
-        rows: sources.from(scope, ranking.floor, place),
-        condition: hasAny(),
-        complete: false,
-      };
+    if (sessions || !rare) {
+      const rows = sessions
+        ? sources.ofSessions(scope, sessions, place)
+        : sources.from(scope, ranking.floor, place);
+      return { rows, condition: hasAny(), complete: false };
     }
     const { tenant, modelId } = scope;
     const own = `agentstore_scope_query(${place.of(tenant)}, ${place.of(modelId)})`;

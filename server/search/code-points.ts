@@ -1,4 +1,5 @@
 // Places in texts, which callers count in Unicode code points and JavaScript in UTF-16 units.
+import { countCharacters } from "../rpc/field-checks.js";
 
 /** A stretch of a text, in code points. */
 export interface Span {
@@ -10,16 +11,6 @@ export interface Span {
 export interface UnitRange {
   start: number;
   end: number;
-}
-
-/** Counts the code points of a text, or of a part of it that units name. */
-export function countCodePoints(text: string, start = 0, end = text.length): number {
-  let count = 0;
-  for (let at = start; at < end; at++) {
-    const unit = text.charCodeAt(at);
-    if (unit < 0xdc00 || unit > 0xdfff) count++;
-  }
-  return count;
 }
 
 /** The code points of a text from one on and before another one. */
@@ -39,8 +30,8 @@ export function toSpans(text: string, ranges: readonly UnitRange[]): Span[] {
   let unit = 0;
   let offset = 0;
   return ranges.map(({ start, end }) => {
-    offset += countCodePoints(text, unit, start);
+    offset += countCharacters(text.slice(unit, start));
     unit = start;
-    return { offset, length: countCodePoints(text, start, end) };
+    return { offset, length: countCharacters(text.slice(start, end)) };
   });
 }

@@ -1,12 +1,7 @@
 // Snippets: the part of a message that shows best why it was found, and where in it that is.
 import type { SearchSnippet } from "../../gen/agentstore/v1/search.js";
-import {
-  codePointsBetween,
-  countCodePoints,
-  type Span,
-  toSpans,
-  type UnitRange,
-} from "./code-points.js";
+import { countCharacters } from "../rpc/field-checks.js";
+import { codePointsBetween, type Span, toSpans, type UnitRange } from "./code-points.js";
 
 /**
  * Makes a snippet of a text. It is where most of what was found stands close together, begins and ends
@@ -22,7 +17,7 @@ export function makeSnippet(text: string, hits: Span[], most: number): SearchSni
   const end = hits[last];
   const until = end ? Math.min(end.offset + end.length, from + most) : 0;
   const spare = Math.max(0, most - (until - from));
-  const total = countCodePoints(text);
+  const total = countCharacters(text);
   let start = Math.max(0, from - Math.floor(spare / 3));
   let stop = Math.min(total, start + Math.max(most, until - start));
   start = Math.max(0, Math.min(start, stop - most));
